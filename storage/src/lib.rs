@@ -1,0 +1,6 @@
+//! Columnar segments of one slice, and their versions.
+
+pub mod error;
+pub mod ids;
+pub mod predicate;
+pub mod schema;
