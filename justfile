@@ -1,0 +1,30 @@
+# The menu of commands. Every line is plain cargo or bash, so it works where just is missing.
+
+default:
+    @just --list
+
+# Format, lint, repository invariants and the tests of the leaf crates.
+check:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    cargo nextest run -p tidy -p storage -p wlm
+
+# Everything, as CI runs it; installs what is missing.
+test:
+    tests/run
+
+# The .slt files whose path contains FILTER.
+slt FILTER="":
+    cargo test --release -p blueshift --test slt -- {{FILTER}}
+
+# The client tests whose name contains FILTER.
+e2e FILTER="":
+    cargo nextest run --release -p blueshift --test e2e {{FILTER}}
+
+# TPC-H at scale SF, answers checked, DuckDB beside it.
+tpch SF="1":
+    cargo run --release -- tpch --scale {{SF}} --compare duckdb
+
+# A server on the standard port with its data in ./blueshift-data.
+run:
+    cargo run --release -- start
