@@ -1,0 +1,20 @@
+//! What a client sees: real drivers against a server of the built binary, hostile input, loading
+//! from object storage, and recovery after a crash. What SQL alone can show is in `tests/slt`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helper functions of tests; a panic shows the line"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod raw_wire;
+
+mod jdbc;
+mod odbc;
+mod psql;
+mod python;
+mod wire_security;

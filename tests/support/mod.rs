@@ -1,0 +1,5 @@
+//! What the end-to-end suites share: a server of their own, an object store beside it, and the
+//! programs of real clients as child processes.
+
+pub(crate) mod cluster;
+pub(crate) mod program;
