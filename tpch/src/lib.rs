@@ -21,6 +21,8 @@ mod duckdb;
 pub mod generate;
 mod load;
 pub mod object_store;
+#[cfg(test)]
+mod postgres_tests;
 mod progress;
 mod queries;
 mod report;

@@ -18,7 +18,7 @@ fn client(endpoint: &Endpoint, secret_key: &str) -> AmazonS3 {
         .with_secret_access_key(secret_key)
         .with_retry(object_store::RetryConfig { max_retries: 0, ..Default::default() })
         .build()
-        .unwrap()
+        .expect("the client's configuration is complete")
 }
 
 #[tokio::test(flavor = "multi_thread")]
