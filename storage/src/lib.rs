@@ -1,19 +1,67 @@
-//! Columnar segments of one slice, and their versions.
+//! Columnar segments of one slice, and their versions. Knows no SQL, no plan and no network.
+//!
+//! # A segment
+//!
+//! ```text
+//!            column 0                         column 1          ...
+//!  +------+--------+---------+---------+---+--------+---------+---+--------+---------+
+//!  |header| shared | chunk   | chunk   |...| shared | chunk   |...| footer | trailer |
+//!  |      | part   | group 0 | group 1 |   | part   | group 0 |   |        |         |
+//!  +------+--------+---------+---------+---+--------+---------+---+--------+---------+
+//!           |         |
+//!           |         65,536 rows of one column, encoded in vectors of 1,024 rows
+//!           dictionary or symbol table of the column, where it has one
+//! ```
+//!
+//! Every part begins at a multiple of 64 bytes, and the checksum of every part covers its padding,
+//! so that no bit of the file can change unnoticed. The checksums of chunks and shared parts are in
+//! the footer, the footer's is in the trailer, the trailer's in itself: the trailer's checksum
+//! stands for the whole file. Byte for byte: `docs/segment-format.md`.
+//!
+//! # Write path
+//!
+//! [`sort::sort_rows`] -> [`segment::write_segment`]: cut the rows into row groups -> for each
+//! column, in parallel: summarize ([`statistics`], [`zone_map`]) and encode ([`encoding`]) -> lay
+//! the parts out, take their checksums -> write under a temporary name, sync, rename, sync the
+//! directory ([`io`]) -> [`statistics::SegmentInfo`] for the catalog.
+//!
+//! # Read path
+//!
+//! [`segment::Segment::open`] reads header, trailer and footer -> [`segment::Segment::scan_row_group`]
+//! prunes by zone maps and opens the chunks that the predicates need ([`cache`], checksum first)
+//! -> [`scan::RowGroupScan::next_window`] evaluates the predicates on encoded data, 8,192 rows at a
+//! time -> [`scan::Window::decode`] decodes what survives, column by column.
+//!
+//! # Commit rule
+//!
+//! A segment is never changed after its footer is synced, and it becomes visible only through the
+//! catalog's commit record, never by existing. A file that no commit record names is an orphan
+//! ([`segment::list_segments`] finds them) and may be removed.
 
+pub mod cache;
+pub mod checksum;
+mod column_summary;
+pub mod distinct_sketch;
 pub mod encoding;
 pub mod error;
 pub mod ids;
+pub mod io;
+pub mod little_endian;
 pub mod predicate;
+#[cfg(test)]
+mod sample_rows;
+pub mod scan;
 pub mod schema;
+pub mod segment;
+pub mod sort;
+pub mod statistics;
+pub mod zone_map;
 
-/// Rows of a vector: the unit of encoding, filtering and decoding.
+/// Rows of a vector: the unit of encoding.
 pub const VECTOR_ROWS: usize = 1024;
-
-/// Rows of a window, the batch that a scan hands out: eight vectors.
-pub const WINDOW_ROWS: usize = 8192;
-
-/// Rows of a row group, but for the last one of a segment.
-pub const ROW_GROUP_ROWS: usize = 65_536;
-
-/// Rows that a segment has at most: 16 row groups.
-pub const SEGMENT_ROWS_MAX: usize = 1_048_576;
+/// Rows of a window: what a scan hands out at once, at most.
+pub const WINDOW_ROWS: usize = 8 * VECTOR_ROWS;
+/// Rows of a row group: the unit of zone maps and of parallel work.
+pub const ROW_GROUP_ROWS: usize = 64 * VECTOR_ROWS;
+/// The most rows of a segment: 16 row groups.
+pub const SEGMENT_ROWS_MAX: usize = 16 * ROW_GROUP_ROWS;

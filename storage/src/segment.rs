@@ -1,0 +1,56 @@
+//! Segment files: one table's rows on one slice, immutable, columns encoded and checksummed.
+
+mod footer;
+mod layout;
+mod reader;
+mod writer;
+
+pub use reader::Segment;
+pub use writer::write_segment;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::ids::SegmentId;
+use crate::io::{Io, TEMPORARY_SUFFIX};
+
+/// Ends the name of a segment file.
+const SEGMENT_SUFFIX: &str = ".seg";
+
+/// The file name of a segment.
+pub fn segment_file_name(id: SegmentId) -> String {
+    format!("{:016x}{SEGMENT_SUFFIX}", id.0)
+}
+
+/// The files of a directory of segments, as a sweep after a restart needs them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SegmentListing {
+    /// Finished files. Those that no commit record names are orphans.
+    pub segments: Vec<(SegmentId, PathBuf)>,
+    /// Files whose writer did not finish: always orphans once the writer is gone.
+    pub temporary: Vec<PathBuf>,
+}
+
+/// Lists the segments in a directory, and the leftovers; files of other kinds are not mentioned.
+pub fn list_segments(io: &dyn Io, directory: &Path) -> Result<SegmentListing> {
+    let mut listing = SegmentListing::default();
+    for path in io.list(directory)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if let Some(id) = parse_file_name(name) {
+            listing.segments.push((id, path));
+        } else if name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|n| parse_file_name(n).is_some())
+        {
+            listing.temporary.push(path);
+        }
+    }
+    Ok(listing)
+}
+
+fn parse_file_name(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
+    let id = SegmentId(u64::from_str_radix(digits, 16).ok()?);
+    (segment_file_name(id) == name).then_some(id)
+}
+
+#[cfg(test)]
+mod tests;

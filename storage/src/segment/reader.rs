@@ -1,0 +1,377 @@
+//! Reads one segment file: the footer on opening, chunks when a scan asks for them. No byte reaches
+//! a decoder before its block's checksum was verified.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_buffer::MutableBuffer;
+use bytes::Bytes;
+
+use super::footer::{Footer, FooterColumn, row_group_rows};
+use super::layout::{Block, HEADER_BYTES, TRAILER_BYTES, Trailer, check_header};
+use crate::cache::{CacheKey, CachePart, CacheValue, ChunkCache};
+use crate::checksum::{BlockPlace, block_checksum};
+use crate::encoding::{ColumnBuilder, ColumnChunk, Encoding, Mask, SharedColumn};
+use crate::error::{Error, Result};
+use crate::ids::{ColumnId, SegmentId};
+use crate::io::Io;
+use crate::predicate::Predicate;
+use crate::scan::RowGroupScan;
+use crate::schema::TableSchema;
+use crate::statistics::SegmentInfo;
+use crate::zone_map::Zone;
+
+/// An open segment; clones share it. It holds no file descriptor: the file must stay where it is
+/// while a snapshot that sees the segment is in use.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    io: Arc<dyn Io>,
+    path: PathBuf,
+    schema: Arc<TableSchema>,
+    cache: Arc<ChunkCache>,
+    columns: Vec<FooterColumn>,
+    info: SegmentInfo,
+    /// For each column of the schema its position in `columns`; `None` if the segment was written
+    /// before the column was added: all its values are NULL.
+    stored: Vec<Option<usize>>,
+}
+
+impl Segment {
+    /// Opens the segment `id`: reads and verifies all but the blocks.
+    ///
+    /// `schema` is the table as it is now: columns are found by id, dropped ones are not seen, and
+    /// nullable ones that were added later read as NULL.
+    pub fn open(
+        io: Arc<dyn Io>,
+        path: &Path,
+        id: SegmentId,
+        schema: Arc<TableSchema>,
+        cache: Arc<ChunkCache>,
+    ) -> Result<Segment> {
+        let file = OpenFile { io: io.as_ref(), path, id };
+        let (footer, info) = file.read_ends()?;
+        let stored = match_columns(&schema, &footer)?;
+        let path = path.to_owned();
+        let columns = footer.columns;
+        Ok(Segment { inner: Arc::new(Inner { io, path, schema, cache, columns, info, stored }) })
+    }
+
+    /// Checks that the file is the one that `expected` was made of, not an earlier file of the same
+    /// name and id.
+    pub fn check_identity(&self, expected: &SegmentInfo) -> Result<()> {
+        let found = &self.inner.info;
+        if (found.id, found.fingerprint) == (expected.id, expected.fingerprint) {
+            return Ok(());
+        }
+        let reason = "it is another file than the catalog knows".into();
+        Err(self.file().corrupt("trailer".into(), reason))
+    }
+
+    /// The id.
+    pub fn id(&self) -> SegmentId {
+        self.inner.info.id
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The table's columns as [`Segment::open`] was told.
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.inner.schema
+    }
+
+    /// Row count, sizes and statistics, as the writer returned them.
+    pub fn info(&self) -> &SegmentInfo {
+        &self.inner.info
+    }
+
+    /// Rows, deleted ones included.
+    pub fn row_count(&self) -> u64 {
+        self.inner.info.row_count
+    }
+
+    /// How many row groups there are.
+    pub fn row_group_count(&self) -> usize {
+        super::footer::row_group_count(self.row_count())
+    }
+
+    /// How many rows a row group has.
+    pub fn row_group_rows(&self, row_group: usize) -> usize {
+        row_group_rows(self.row_count(), row_group)
+    }
+
+    /// How a column of the schema is encoded; `None` if it was added after the segment was written.
+    pub fn encoding(&self, column: usize) -> Option<Encoding> {
+        self.stored(column).map(|stored| stored.encoding)
+    }
+
+    /// The zone map of a column of the schema in a row group.
+    pub fn zone(&self, row_group: usize, column: usize) -> Zone {
+        match self.stored(column) {
+            Some(stored) => stored.chunks[row_group].zone.clone(),
+            None => {
+                let rows = self.row_group_rows(row_group) as u64;
+                Zone { row_count: rows, null_count: rows, ..Zone::empty() }
+            }
+        }
+    }
+
+    /// Starts to scan a row group for the rows that pass all `predicates`. `None` when zone maps or
+    /// the encoded constants prove that no row passes. Reads and verifies the chunks of the
+    /// predicates' columns; those of other columns are read when they are decoded.
+    pub fn scan_row_group(
+        &self,
+        row_group: usize,
+        predicates: &[Predicate],
+    ) -> Result<Option<RowGroupScan>> {
+        assert!(row_group < self.row_group_count(), "there is no row group {row_group}");
+        RowGroupScan::start(self, row_group, predicates)
+    }
+
+    /// Starts to read the chunks of these columns of the schema ahead. Never blocks.
+    pub fn prefetch_row_group(&self, row_group: usize, columns: &[usize]) {
+        for stored in columns.iter().filter_map(|column| self.stored(*column)) {
+            let key = self.cache_key(stored.id, CachePart::RowGroup(row_group as u32));
+            let Some(chunk) = stored.chunks.get(row_group) else { continue };
+            if !self.inner.cache.contains(&key) {
+                let (offset, length) = (chunk.block.offset, chunk.block.padded_length());
+                self.inner.io.will_need(&self.inner.path, offset, length);
+            }
+        }
+    }
+
+    /// Reads the whole file again and checks it: every checksum, every chunk's inner order, and
+    /// that every value can be decoded. For scrubbing and after a repair.
+    pub fn verify(&self) -> Result<()> {
+        let file = self.file();
+        let (footer, info) = file.read_ends()?;
+        if footer.columns != self.inner.columns || info != self.inner.info {
+            return Err(file.corrupt("footer".into(), "it changed since it was opened".into()));
+        }
+        for column in &footer.columns {
+            let shared = Arc::new(self.read_shared(column)?);
+            for row_group in 0..column.chunks.len() {
+                let chunk = self.read_chunk(column, Arc::clone(&shared), row_group)?;
+                self.verify_values(column, row_group, &chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_values(
+        &self,
+        column: &FooterColumn,
+        row_group: usize,
+        chunk: &ColumnChunk,
+    ) -> Result<()> {
+        for vector in 0..chunk.vector_count() {
+            let rows = chunk.vector_rows(vector);
+            let mut builder = ColumnBuilder::new(column.column_type, rows);
+            chunk
+                .decode(vector, &Mask::full(rows), rows, &mut builder)
+                .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// An opened chunk of a column of the schema, from the cache or the file; `None` if the column
+    /// was added after the segment was written.
+    pub(crate) fn chunk(
+        &self,
+        column: usize,
+        row_group: usize,
+    ) -> Result<Option<Arc<ColumnChunk>>> {
+        let Some(stored) = self.stored(column) else { return Ok(None) };
+        let key = self.cache_key(stored.id, CachePart::RowGroup(row_group as u32));
+        if let Some(CacheValue::Chunk(chunk)) = self.inner.cache.get(&key) {
+            return Ok(Some(chunk));
+        }
+        let shared = self.shared(stored)?;
+        let chunk = Arc::new(self.read_chunk(stored, shared, row_group)?);
+        let bytes = chunk.heap_bytes();
+        self.inner.cache.insert(key, CacheValue::Chunk(Arc::clone(&chunk)), bytes);
+        Ok(Some(chunk))
+    }
+
+    fn shared(&self, column: &FooterColumn) -> Result<Arc<SharedColumn>> {
+        let key = self.cache_key(column.id, CachePart::Shared);
+        if let Some(CacheValue::Shared(shared)) = self.inner.cache.get(&key) {
+            return Ok(shared);
+        }
+        let shared = Arc::new(self.read_shared(column)?);
+        let bytes = shared.heap_bytes();
+        self.inner.cache.insert(key, CacheValue::Shared(Arc::clone(&shared)), bytes);
+        Ok(shared)
+    }
+
+    fn read_shared(&self, column: &FooterColumn) -> Result<SharedColumn> {
+        let place = || format!("shared part of column id {}", column.id.0);
+        let bytes = self.file().read_block(column.shared, &place)?;
+        SharedColumn::open(column.column_type, &bytes)
+            .map_err(|error| self.file().corrupt(place(), error.to_string()))
+    }
+
+    fn read_chunk(
+        &self,
+        column: &FooterColumn,
+        shared: Arc<SharedColumn>,
+        row_group: usize,
+    ) -> Result<ColumnChunk> {
+        let block = column.chunks[row_group].block;
+        let bytes = self.file().read_block(block, &|| chunk_place(column.id, row_group))?;
+        ColumnChunk::open(shared, self.row_group_rows(row_group), bytes)
+            .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))
+    }
+
+    /// The error of a chunk whose values cannot be decoded.
+    pub(crate) fn damaged_column(&self, column: usize, row_group: usize, reason: String) -> Error {
+        let id = self.inner.schema.columns[column].id;
+        self.damaged_chunk(id, row_group, reason)
+    }
+
+    fn damaged_chunk(&self, id: ColumnId, row_group: usize, reason: String) -> Error {
+        self.file().corrupt(chunk_place(id, row_group), reason)
+    }
+
+    fn stored(&self, column: usize) -> Option<&FooterColumn> {
+        self.inner.stored[column].map(|stored| &self.inner.columns[stored])
+    }
+
+    /// Offset and padded length of each chunk, column by column, for tests that damage them.
+    #[cfg(test)]
+    pub(super) fn chunk_blocks(&self) -> Vec<(usize, usize)> {
+        let chunks = self.inner.columns.iter().flat_map(|column| &column.chunks);
+        chunks
+            .map(|chunk| (chunk.block.offset as usize, chunk.block.padded_length() as usize))
+            .collect()
+    }
+
+    fn cache_key(&self, column: ColumnId, part: CachePart) -> CacheKey {
+        CacheKey { segment: self.id(), column, part }
+    }
+
+    fn file(&self) -> OpenFile<'_> {
+        OpenFile { io: self.inner.io.as_ref(), path: &self.inner.path, id: self.id() }
+    }
+}
+
+fn chunk_place(column: ColumnId, row_group: usize) -> String {
+    format!("column id {}, row group {row_group}", column.0)
+}
+
+/// Finds each column of the schema in the file.
+fn match_columns(schema: &TableSchema, footer: &Footer) -> Result<Vec<Option<usize>>> {
+    let find = |column: &crate::schema::Column| {
+        let name = &column.name;
+        match footer.columns.iter().position(|stored| stored.id == column.id) {
+            Some(position) if footer.columns[position].column_type == column.column_type => {
+                Ok(Some(position))
+            }
+            Some(position) => Err(Error::SchemaMismatch(format!(
+                "column \"{name}\" is stored as {:?}, not {:?}",
+                footer.columns[position].column_type, column.column_type
+            ))),
+            None if column.nullable => Ok(None),
+            None => Err(Error::SchemaMismatch(format!(
+                "column \"{name}\" is NOT NULL and not in the segment"
+            ))),
+        }
+    };
+    schema.columns.iter().map(find).collect()
+}
+
+/// A segment file as bytes.
+#[derive(Clone, Copy)]
+struct OpenFile<'a> {
+    io: &'a dyn Io,
+    path: &'a Path,
+    id: SegmentId,
+}
+
+impl OpenFile<'_> {
+    /// Reads header, trailer and footer.
+    fn read_ends(&self) -> Result<(Footer, SegmentInfo)> {
+        let Some(length) = self.io.len(self.path)? else {
+            let source = ErrorKind::NotFound.into();
+            return Err(Error::Io { action: "open", path: self.path.to_owned(), source });
+        };
+        if length < (HEADER_BYTES + TRAILER_BYTES) as u64 {
+            return Err(self.corrupt("file".into(), format!("it has only {length} bytes")));
+        }
+        let trailer_bytes =
+            self.read_bytes(length - TRAILER_BYTES as u64, TRAILER_BYTES as u64, &trailer_place)?;
+        let (trailer, fingerprint) = Trailer::from_bytes(&trailer_bytes, length)
+            .map_err(|error| self.corrupt(trailer_place(), error.0))?;
+        if trailer.segment != self.id {
+            let reason = format!("it is segment {}, not {}", trailer.segment.0, self.id.0);
+            return Err(self.corrupt(trailer_place(), reason));
+        }
+        let header_place = || "header".to_owned();
+        let header = self.read_bytes(0, HEADER_BYTES as u64, &header_place)?;
+        check_header(self.id, &header).map_err(|error| self.corrupt(header_place(), error.0))?;
+        let footer_place = || "footer".to_owned();
+        let footer_bytes = self.read_block(trailer.footer, &footer_place)?;
+        let footer = Footer::from_bytes(&footer_bytes, trailer.footer.offset)
+            .map_err(|error| self.corrupt(footer_place(), error.0))?;
+        let info = SegmentInfo {
+            id: self.id,
+            fingerprint,
+            row_count: footer.row_count,
+            byte_count: length,
+            columns: footer.statistics.clone(),
+        };
+        Ok((footer, info))
+    }
+
+    /// Reads a block and verifies its checksum; the result begins at an aligned address.
+    fn read_block(&self, block: Block, place: &dyn Fn() -> String) -> Result<Bytes> {
+        if block.length == 0 {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.read_bytes(block.offset, block.padded_length(), place)?;
+        let at = BlockPlace { segment: self.id, offset: block.offset };
+        if block_checksum(at, &bytes) != block.checksum {
+            return Err(self.corrupt(place(), "its checksum does not fit".into()));
+        }
+        // The padded block was read, so its length fits into memory.
+        Ok(bytes.slice(..block.length as usize))
+    }
+
+    fn read_bytes(&self, offset: u64, length: u64, place: &dyn Fn() -> String) -> Result<Bytes> {
+        let length = usize::try_from(length)
+            .map_err(|_| self.corrupt(place(), format!("{length} bytes do not fit")))?;
+        let mut buffer = MutableBuffer::from_len_zeroed(length);
+        match self.io.read_at(self.path, offset, buffer.as_slice_mut()) {
+            Ok(()) => Ok(Bytes::from_owner(AlignedBytes(buffer))),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => {
+                Err(self.corrupt(place(), "the file ends before it".into()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn corrupt(&self, place: String, reason: String) -> Error {
+        Error::Corrupt { path: self.path.to_owned(), place, reason }
+    }
+}
+
+/// Bytes that begin at an aligned address, so that decoders can use them in place.
+struct AlignedBytes(MutableBuffer);
+
+impl AsRef<[u8]> for AlignedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+fn trailer_place() -> String {
+    "trailer".to_owned()
+}
