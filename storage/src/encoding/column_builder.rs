@@ -13,6 +13,7 @@ use arrow_buffer::{
 };
 use arrow_schema::DataType;
 
+use super::dictionary::TextDictionary;
 use super::{FormatError, VIEW_BUFFER_BYTES_MAX};
 use crate::schema::ColumnType;
 
@@ -195,8 +196,14 @@ impl TextValues {
         Ok(())
     }
 
+    /// Appends values of a dictionary by their codes, without copying their text.
+    pub(super) fn push_dictionary(&mut self, dictionary: &TextDictionary, codes: &[u16]) {
+        let index = self.share(dictionary.buffer());
+        self.views.extend(codes.iter().map(|code| dictionary.view(usize::from(*code), index)));
+    }
+
     /// The index of `buffer` among the buffers of the views, added to them if it is new.
-    pub(super) fn share(&mut self, buffer: &Buffer) -> u32 {
+    fn share(&mut self, buffer: &Buffer) -> u32 {
         let same =
             |known: &Buffer| known.as_ptr() == buffer.as_ptr() && known.len() == buffer.len();
         if let Some(index) = self.buffers.iter().rposition(same) {
@@ -206,15 +213,6 @@ impl TextValues {
         self.seal();
         self.buffers.push(buffer.clone());
         (self.buffers.len() - 1) as u32
-    }
-
-    /// Appends views.
-    ///
-    /// # Safety
-    /// Each view is inline UTF-8, or lies in a buffer added by [`Self::share`] and is UTF-8 there.
-    #[expect(unsafe_code, reason = "views are trusted when the array is made")]
-    pub(super) unsafe fn extend_views(&mut self, views: impl Iterator<Item = u128>) {
-        self.views.extend(views);
     }
 
     #[expect(unsafe_code, reason = "the rows were checked as they came, not once more")]

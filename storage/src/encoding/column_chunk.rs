@@ -6,15 +6,17 @@ use arrow_buffer::BooleanBufferBuilder;
 use bytes::Bytes;
 
 use super::FormatError;
-use super::column_builder::{ColumnBuilder, Values};
+use super::column_builder::{ColumnBuilder, TextValues, Values};
+use super::fsst::FsstText;
 use super::key_ranges::KeyRanges;
 use super::key_stream::KeyStream;
 use super::keys::FromKey;
 use super::layout::{PART_ALIGNMENT, Reader};
 use super::mask::{MASK_WORDS, Mask};
 use super::raw::RawWide;
-use super::shared_column::SharedColumn;
+use super::shared_column::{SharedColumn, SharedPart};
 use super::text::{RawText, TextTest};
+use super::zstd::ZstdText;
 use crate::predicate::Condition;
 use crate::schema::ColumnType;
 use crate::{ROW_GROUP_ROWS, VECTOR_ROWS};
@@ -22,7 +24,10 @@ use crate::{ROW_GROUP_ROWS, VECTOR_ROWS};
 /// Tags of the bodies.
 pub(super) const BODY_KEYS: u8 = 1;
 pub(super) const BODY_WIDE: u8 = 2;
+pub(super) const BODY_CODES: u8 = 3;
 pub(super) const BODY_RAW_TEXT: u8 = 4;
+pub(super) const BODY_FSST: u8 = 5;
+pub(super) const BODY_ZSTD: u8 = 6;
 
 /// An opened chunk: immutable, cheap to share, no I/O.
 pub struct ColumnChunk {
@@ -37,7 +42,11 @@ pub struct ColumnChunk {
 enum Body {
     Keys(KeyStream),
     Wide(RawWide),
+    /// Codes of the shared dictionary, each below the number of its values.
+    Codes(KeyStream),
     RawText(RawText),
+    Fsst(FsstText),
+    Zstd(ZstdText),
 }
 
 /// A condition made ready for one chunk; use it with no other.
@@ -53,6 +62,19 @@ enum Test {
     Keys(Vec<(i64, i64)>),
     Wide(KeyRanges),
     Text(TextTest),
+}
+
+impl Test {
+    /// A test of keys or of codes; there are `codes` of the latter.
+    fn of_ranges(ranges: Vec<(i64, i64)>, codes: usize) -> Test {
+        match ranges.as_slice() {
+            [] => Test::Never,
+            [(0, last)] if usize::try_from(*last).is_ok_and(|last| last + 1 == codes) => {
+                Test::NotNull
+            }
+            _ => Test::Keys(ranges),
+        }
+    }
 }
 
 impl CompiledCondition {
@@ -95,7 +117,12 @@ impl ColumnChunk {
             BODY_WIDE if matches!(shared.column_type(), ColumnType::Decimal { .. }) => {
                 Body::Wide(RawWide::open(row_count, &mut reader)?)
             }
+            BODY_CODES => Body::Codes(open_codes(&shared, row_count, &mut reader)?),
             BODY_RAW_TEXT if is_text => Body::RawText(RawText::open(row_count, &mut reader)?),
+            BODY_FSST if matches!(shared.part, SharedPart::Symbols(_)) => {
+                Body::Fsst(FsstText::open(row_count, &mut reader)?)
+            }
+            BODY_ZSTD if is_text => Body::Zstd(ZstdText::open(row_count, &mut reader)?),
             _ => return Err(FormatError::new("the body does not fit the column's type")),
         };
         reader.expect_end()?;
@@ -135,14 +162,25 @@ impl ColumnChunk {
 
     fn compile_values(&self, condition: &Condition) -> Test {
         let column_type = self.shared.column_type();
-        match &self.body {
-            Body::Keys(_) => match KeyRanges::of(column_type, condition).narrow() {
-                ranges if ranges.is_empty() => Test::Never,
+        let key_ranges = || KeyRanges::of(column_type, condition);
+        match (&self.body, &self.shared.part) {
+            (Body::Codes(_), SharedPart::Texts(dictionary)) => {
+                Test::of_ranges(dictionary.codes(&TextTest::new(condition)), dictionary.len())
+            }
+            (Body::Codes(_), SharedPart::Keys(dictionary)) => {
+                Test::of_ranges(dictionary.codes(&key_ranges().narrow()), dictionary.keys().len())
+            }
+            (Body::Codes(_), SharedPart::None | SharedPart::Symbols(_)) => {
+                unreachable!("codes are opened with a dictionary only")
+            }
+            (Body::Keys(_), _) => match key_ranges().narrow() {
                 ranges if ranges == [(i64::MIN, i64::MAX)] => Test::NotNull,
-                ranges => Test::Keys(ranges),
+                ranges => Test::of_ranges(ranges, usize::MAX),
             },
-            Body::Wide(_) => Test::Wide(KeyRanges::of(column_type, condition)),
-            Body::RawText(_) => Test::Text(TextTest::new(condition)),
+            (Body::Wide(_), _) => Test::Wide(key_ranges()),
+            (Body::RawText(_) | Body::Fsst(_) | Body::Zstd(_), _) => {
+                Test::Text(TextTest::new(condition))
+            }
         }
     }
 
@@ -152,9 +190,11 @@ impl ColumnChunk {
             return;
         }
         match &self.body {
-            Body::Keys(keys) => keys.prefetch(vector),
-            Body::Wide(_) => {}
+            Body::Keys(keys) | Body::Codes(keys) => keys.prefetch(vector),
+            Body::Wide(wide) => wide.prefetch(vector),
             Body::RawText(text) => text.slices().prefetch(vector),
+            Body::Fsst(text) => text.prefetch(vector),
+            Body::Zstd(text) => text.prefetch(vector),
         }
     }
 
@@ -188,9 +228,16 @@ impl ColumnChunk {
         match (&condition.0, &self.body) {
             (Test::Never, _) => *mask = Mask::none(),
             (Test::NotNull, _) => {}
-            (Test::Keys(ranges), Body::Keys(keys)) => keys.filter(vector, ranges, mask),
+            (Test::Keys(ranges), Body::Keys(keys) | Body::Codes(keys)) => {
+                keys.filter(vector, ranges, mask);
+            }
             (Test::Wide(ranges), Body::Wide(wide)) => wide.filter(vector, ranges.wide(), mask),
-            (Test::Text(test), Body::RawText(text)) => text.filter(vector, test, mask)?,
+            (Test::Text(test), Body::RawText(text)) => text.filter(vector, test, mask),
+            (Test::Text(test), Body::Fsst(text)) => {
+                let SharedPart::Symbols(table) = &self.shared.part else { return Err(NO_TABLE) };
+                text.filter(table, vector, test, mask)?;
+            }
+            (Test::Text(test), Body::Zstd(text)) => text.filter(vector, test, mask)?,
             (Test::Null | Test::Keys(_) | Test::Wide(_) | Test::Text(_), _) => {
                 unreachable!("the condition was compiled for another chunk")
             }
@@ -240,24 +287,82 @@ impl ColumnChunk {
                     wide.decode(vector, mask, values);
                 }
             }
-            Body::RawText(text) => {
+            Body::Codes(codes) => self.decode_codes(vector, mask, out, codes),
+            Body::RawText(_) | Body::Fsst(_) | Body::Zstd(_) => {
                 if let Values::Text(values) = out {
-                    text.decode(vector, mask, values)?;
+                    self.decode_text(vector, mask, values)?;
                 }
             }
         }
         Ok(())
     }
 
+    fn decode_text(
+        &self,
+        vector: usize,
+        mask: &Mask,
+        out: &mut TextValues,
+    ) -> Result<(), FormatError> {
+        match &self.body {
+            Body::RawText(text) => text.decode(vector, mask, out),
+            Body::Fsst(text) => {
+                let SharedPart::Symbols(table) = &self.shared.part else { return Err(NO_TABLE) };
+                text.decode(table, vector, mask, out)
+            }
+            Body::Zstd(text) => text.decode(vector, mask, out),
+            Body::Keys(_) | Body::Wide(_) | Body::Codes(_) => unreachable!("not a body of text"),
+        }
+    }
+
+    fn decode_codes(&self, vector: usize, mask: &Mask, out: &mut Values, codes: &KeyStream) {
+        let mut selected: Vec<u16> = Vec::with_capacity(VECTOR_ROWS);
+        codes.decode(vector, mask, &mut selected);
+        match (&self.shared.part, out) {
+            (SharedPart::Texts(dictionary), Values::Text(values)) => {
+                values.push_dictionary(dictionary, &selected);
+            }
+            (SharedPart::Keys(dictionary), out) => {
+                push_keys(selected.iter().map(|code| dictionary.keys()[usize::from(*code)]), out);
+            }
+            (SharedPart::None | SharedPart::Symbols(_) | SharedPart::Texts(_), _) => {
+                unreachable!("codes are opened with a dictionary of the column's type only")
+            }
+        }
+    }
+
     /// Bytes that the chunk holds in memory.
     pub fn heap_bytes(&self) -> usize {
         let validity = self.validity.as_ref().map_or(0, |validity| validity.capacity() * 128);
         let body = match &self.body {
-            Body::Keys(keys) => keys.heap_bytes(),
+            Body::Keys(keys) | Body::Codes(keys) => keys.heap_bytes(),
             Body::Wide(_) => 0,
             Body::RawText(text) => text.slices().heap_bytes(),
+            Body::Fsst(text) => text.heap_bytes(),
+            Body::Zstd(text) => text.heap_bytes(),
         };
         size_of::<ColumnChunk>() + self.chunk_bytes + validity + body
+    }
+}
+
+const NO_TABLE: FormatError = FormatError::new("there is no symbol table");
+
+/// Codes are checked one by one, once, so that decoding need not.
+fn open_codes(
+    shared: &SharedColumn,
+    rows: usize,
+    reader: &mut Reader,
+) -> Result<KeyStream, FormatError> {
+    let values = match &shared.part {
+        SharedPart::Texts(dictionary) => dictionary.len(),
+        SharedPart::Keys(dictionary) => dictionary.keys().len(),
+        SharedPart::None | SharedPart::Symbols(_) => {
+            return Err(FormatError::new("there is no dictionary"));
+        }
+    };
+    let codes = KeyStream::open(rows, reader)?;
+    match codes.all_below(rows, values) {
+        true => Ok(codes),
+        false => Err(FormatError::new("a code is beyond the dictionary")),
     }
 }
 
@@ -288,6 +393,19 @@ fn decode_keys(vector: usize, mask: &Mask, out: &mut Values, keys: &KeyStream) {
 
 fn decode_into<T: FromKey>(keys: &KeyStream, vector: usize, mask: &Mask, out: &mut Vec<T>) {
     keys.decode(vector, mask, out);
+}
+
+fn push_keys(keys: impl Iterator<Item = i64>, out: &mut Values) {
+    match out {
+        Values::Boolean(bits) => keys.for_each(|key| bits.append(key & 1 == 1)),
+        Values::Int16(values) => values.extend(keys.map(i16::from_key)),
+        Values::Int32(values) => values.extend(keys.map(i32::from_key)),
+        Values::Int64(values) => values.extend(keys),
+        Values::Int128(values) => values.extend(keys.map(i128::from_key)),
+        Values::Float32(values) => values.extend(keys.map(f32::from_key)),
+        Values::Float64(values) => values.extend(keys.map(f64::from_key)),
+        Values::Text(_) => unreachable!("text has no keys"),
+    }
 }
 
 fn decode_booleans(keys: &KeyStream, vector: usize, mask: &Mask, bits: &mut BooleanBufferBuilder) {

@@ -38,13 +38,14 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// The bytes so far, to append to.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// Fills with zeros up to the next part.
     pub(super) fn align(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(PART_ALIGNMENT), 0);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -100,10 +101,6 @@ impl Reader {
 
     pub(super) fn u64(&mut self) -> Result<u64, FormatError> {
         Ok(u64::from_le_bytes(self.fixed()?))
-    }
-
-    pub(super) fn i64(&mut self) -> Result<i64, FormatError> {
-        Ok(i64::from_le_bytes(self.fixed()?))
     }
 
     /// Skips to the next part; the bytes between are zero.

@@ -23,6 +23,10 @@
 mod column_builder;
 mod column_chunk;
 mod column_encoder;
+mod delta;
+mod dictionary;
+mod frame_of_reference;
+mod fsst;
 mod kernel;
 mod key_ranges;
 mod key_stream;
@@ -31,8 +35,10 @@ mod layout;
 mod like;
 mod mask;
 mod raw;
+mod run_length;
 mod shared_column;
 mod text;
+mod zstd;
 
 pub use column_builder::ColumnBuilder;
 pub use column_chunk::{ColumnChunk, CompiledCondition};

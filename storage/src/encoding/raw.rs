@@ -4,6 +4,7 @@
 use arrow_buffer::Buffer;
 
 use super::FormatError;
+use super::kernel;
 use super::key_stream::KeyVector;
 use super::layout::{Reader, Writer};
 use super::mask::Mask;
@@ -50,6 +51,11 @@ impl RawKeys {
             _ => load_fixed::<8>(bytes, out, i64::from_le_bytes),
         }
     }
+
+    pub(super) fn prefetch(&self, vector: usize) {
+        let length = VECTOR_ROWS * self.width;
+        kernel::prefetch(&self.bytes, vector * length, length);
+    }
 }
 
 fn sign_extended(bytes: &[u8]) -> i64 {
@@ -79,6 +85,10 @@ impl RawWide {
 
     pub(super) fn open(rows: usize, reader: &mut Reader) -> Result<RawWide, FormatError> {
         Ok(RawWide { bytes: reader.items(rows, 16)? })
+    }
+
+    pub(super) fn prefetch(&self, vector: usize) {
+        kernel::prefetch(&self.bytes, vector * VECTOR_ROWS * 16, VECTOR_ROWS * 16);
     }
 
     fn vector(&self, vector: usize) -> &[[u8; 16]] {

@@ -1,5 +1,7 @@
 //! What the encodings of text share: finding the bytes of a row, and testing rows.
 
+use std::cell::RefCell;
+
 use arrow_buffer::Buffer;
 
 use super::FormatError;
@@ -38,11 +40,12 @@ impl Slices {
     /// Reads the lengths of all rows and checks that they add up to the bytes.
     pub(super) fn open(rows: usize, reader: &mut Reader) -> Result<Slices, FormatError> {
         let lengths = KeyStream::open(rows, reader)?;
+        check_lengths(&lengths, rows)?;
         let mut starts = Vec::with_capacity(rows.div_ceil(64) + 1);
         let mut end = 0_u64;
         for vector in 0..rows.div_ceil(VECTOR_ROWS) {
             let rows = (rows - vector * VECTOR_ROWS).min(VECTOR_ROWS);
-            for group in load_lengths(&lengths, vector, rows)?[..rows].chunks(64) {
+            for group in load_lengths(&lengths, vector, rows)[..rows].chunks(64) {
                 starts.push(end);
                 end += group.iter().map(|length| u64::from(*length)).sum::<u64>();
             }
@@ -71,13 +74,8 @@ impl Slices {
         &self.bytes[start as usize..end as usize]
     }
 
-    /// All bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// The lengths of the rows of a vector; zero beyond its last row.
-    pub(super) fn lengths(&self, vector: usize) -> Result<Lengths, FormatError> {
+    pub(super) fn lengths(&self, vector: usize) -> Lengths {
         load_lengths(&self.lengths, vector, self.vector_rows(vector))
     }
 
@@ -126,24 +124,20 @@ pub(super) fn write_lengths(lengths: &[i64], out: &mut Writer) {
     write_keys(super::Encoding::FrameOfReference, lengths, 8, out);
 }
 
-/// Reads the lengths of one vector, each checked to fit `u32`.
-pub(super) fn load_lengths(
-    stream: &KeyStream,
-    vector: usize,
-    rows: usize,
-) -> Result<Lengths, FormatError> {
-    let mut keys = [0; VECTOR_ROWS];
-    stream.load(vector, &mut keys);
-    let mut lengths = [0; VECTOR_ROWS];
-    let mut all_bits = 0;
-    for (length, key) in lengths.iter_mut().zip(&keys[..rows]) {
-        all_bits |= *key as u64;
-        *length = *key as u32;
-    }
-    match all_bits <= u64::from(u32::MAX) {
-        true => Ok(lengths),
+/// Checks that all lengths fit `u32`.
+pub(super) fn check_lengths(stream: &KeyStream, rows: usize) -> Result<(), FormatError> {
+    match stream.all_below(rows, 1 << 32) {
+        true => Ok(()),
         false => Err(FormatError::new("a text length is out of range")),
     }
+}
+
+/// Reads the lengths of one vector, which were checked; zero beyond its last row.
+pub(super) fn load_lengths(stream: &KeyStream, vector: usize, rows: usize) -> Lengths {
+    let mut lengths = [0; VECTOR_ROWS];
+    stream.load(vector, &mut lengths);
+    lengths[rows..].fill(0);
+    lengths
 }
 
 /// Text as it is.
@@ -156,17 +150,11 @@ impl RawText {
         Ok(RawText { slices: Slices::open(rows, reader)? })
     }
 
-    pub(super) fn filter(
-        &self,
-        vector: usize,
-        test: &TextTest,
-        mask: &mut Mask,
-    ) -> Result<(), FormatError> {
-        let lengths = self.slices.lengths(vector)?;
+    pub(super) fn filter(&self, vector: usize, test: &TextTest, mask: &mut Mask) {
+        let lengths = self.slices.lengths(vector);
         if mask.count() > SPARSE_ROWS {
             let groups = VECTOR_ROWS / 64;
-            test.filter_all(self.slices.groups(vector * groups, groups), &lengths, mask);
-            return Ok(());
+            return test.filter_all(self.slices.groups(vector * groups, groups), &lengths, mask);
         }
         let mut keep = Mask::none();
         for (row, text) in self.slices.locate(vector, &lengths, mask) {
@@ -175,7 +163,6 @@ impl RawText {
             }
         }
         *mask = keep;
-        Ok(())
     }
 
     pub(super) fn decode(
@@ -184,7 +171,7 @@ impl RawText {
         mask: &Mask,
         out: &mut TextValues,
     ) -> Result<(), FormatError> {
-        let lengths = self.slices.lengths(vector)?;
+        let lengths = self.slices.lengths(vector);
         let selected = mask.rows().map(|row| lengths[row] as usize);
         let bytes = out.bytes_for(selected.clone().sum());
         let start = bytes.len();
@@ -324,4 +311,22 @@ fn search(pattern: &LikePattern, bytes: &[u8], lengths: &Lengths) -> Mask {
         position = row_end;
     }
     matched
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The scratch of a thread is given back when it has grown beyond this.
+const SCRATCH_BYTES_KEPT: usize = 4 << 20;
+
+/// Lends a vector of bytes that keeps its memory from call to call, empty.
+pub(super) fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = work(&mut scratch);
+    if scratch.capacity() <= SCRATCH_BYTES_KEPT {
+        SCRATCH.set(scratch);
+    }
+    result
 }
