@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_array::builder::{Decimal128Builder, PrimitiveBuilder, StringViewBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    Time64NanosecondType, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray};
 use proptest::prelude::*;
@@ -563,7 +563,7 @@ fn every_encoding_comes_back_for_every_type_shape_and_size() {
     for column_type in TYPES {
         for name in NAMES {
             for shape in SHAPES {
-                for rows in [0, 1, 1023, 1024, 1025, 2100] {
+                for rows in [[0, 1023], [1, 1025], [1024, 2100]][rng.random_range(0..3)] {
                     let nulls = [0, 0, 3, 10][rng.random_range(0..4)];
                     let drawn = sample(column(column_type, name), shape, rows, nulls, &mut rng);
                     check_round_trip(&drawn, &mut rng);
