@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod load;
+pub mod object_storage;
