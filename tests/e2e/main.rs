@@ -13,8 +13,16 @@ mod support;
 
 mod raw_wire;
 
+mod cancel;
+mod copy;
+mod hostile_sql;
 mod jdbc;
+mod native;
 mod odbc;
 mod psql;
 mod python;
+mod recovery;
+mod server;
+mod streaming;
+mod transactions;
 mod wire_security;

@@ -5,13 +5,15 @@
 //! that made the server reserve memory for two thousand million rows.
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, RngCore};
 
 use crate::raw_wire::{
     Message, Raw, bind, execute, message, message_claiming, parse, query, ssl_request, startup,
     sync,
 };
+use crate::recovery::seeded;
 use crate::support::cluster::{Cluster, Options};
+use crate::support::program::{psql, run};
 
 /// Memory that a refused connection may leave behind or use meanwhile.
 const PRE_LOGIN_BYTES_MAX: u64 = 32 << 20;
@@ -74,6 +76,21 @@ async fn bytes_before_the_tls_handshake_close_the_connection() {
 }
 
 #[tokio::test]
+async fn require_ssl_refuses_a_connection_in_clear() {
+    let config = Some("[parameters]\nrequire_ssl = true\n".to_owned());
+    let cluster = Cluster::start_own(Options { config, ..Options::default() });
+    let mut raw = Raw::open(&cluster.address);
+    raw.send(&startup(&cluster.address.user, &cluster.address.database));
+    let messages = raw.read_until_closed();
+    assert_eq!(messages[0].field(b'C').as_deref(), Some("28000"), "{messages:?}");
+    assert_eq!(messages[0].field(b'S').as_deref(), Some("FATAL"));
+    assert_no_session(&messages);
+    let mut encrypted = psql(&cluster.address);
+    let output = run(encrypted.env("PGSSLMODE", "require"), "SELECT 1;\n").expect_success();
+    assert_eq!(output, "1\n");
+}
+
+#[tokio::test]
 async fn lengths_that_lie_close_the_connection_before_login() {
     let cluster = Cluster::start_own(Options::default());
     let before = cluster.resident_bytes();
@@ -127,12 +144,7 @@ async fn an_endless_message_before_login_takes_no_memory() {
 
 #[tokio::test]
 async fn two_thousand_connections_of_noise_leave_the_server_alive() {
-    let seed = match std::env::var("BLUESHIFT_TEST_SEED") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => rand::rng().next_u64(),
-    };
-    eprintln!("seed {seed}: set BLUESHIFT_TEST_SEED to repeat");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = seeded();
     let mut cluster = Cluster::start_own(Options::default());
     assert_still_serves(&cluster).await;
     let before = cluster.resident_bytes();

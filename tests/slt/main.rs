@@ -25,7 +25,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use sqllogictest::{Record, Runner, default_validator, strict_column_validator};
+use sqllogictest::{
+    Record, Runner, default_normalizer, default_validator, strict_column_validator,
+};
 
 use session::{Session, ValueType};
 use support::cluster::{Address, Cluster};
@@ -105,7 +107,13 @@ async fn run_file(file: &Path, complete: bool) -> Count {
     }
     if complete {
         runner
-            .update_test_file(file, " ", default_validator, |text| text.clone(), |_, _| true)
+            .update_test_file(
+                file,
+                " ",
+                default_validator,
+                default_normalizer,
+                strict_column_validator,
+            )
             .await
             .unwrap();
         runner.shutdown_async().await;

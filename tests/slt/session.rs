@@ -34,7 +34,7 @@ impl ValueType {
             Type::NUMERIC => 'N',
             Type::FLOAT4 => 'F',
             Type::FLOAT8 => 'D',
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::UNKNOWN => 'T',
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => 'T',
             Type::BOOL => 'B',
             Type::DATE => 'A',
             Type::TIME | Type::TIMETZ => 'H',
@@ -60,7 +60,7 @@ impl Session {
     async fn describe(&self, sql: &str) -> Result<Vec<ValueType>, Failure> {
         let first = sql.trim_start_matches(['(', ' ', '\n']).split_whitespace().next();
         let word = first.unwrap_or_default().to_ascii_lowercase();
-        if !matches!(word.as_str(), "select" | "with" | "values") {
+        if !matches!(word.as_str(), "select" | "with" | "values" | "show") {
             return Ok(Vec::new());
         }
         let statement = self.client.prepare(sql).await.map_err(Failure)?;

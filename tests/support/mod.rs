@@ -2,4 +2,5 @@
 //! programs of real clients as child processes.
 
 pub(crate) mod cluster;
+pub(crate) mod object_store;
 pub(crate) mod program;

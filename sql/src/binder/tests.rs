@@ -1,1 +1,0 @@
-//! Binding, and running what was bound on tables in memory.
