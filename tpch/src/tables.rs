@@ -68,7 +68,8 @@ impl Table {
             Self::Supplier => SupplierGenerator::calculate_row_count(scale, 1, 1),
             Self::Customer => CustomerGenerator::calculate_row_count(scale, 1, 1),
             Self::Part => PartGenerator::calculate_row_count(scale, 1, 1),
-            Self::PartSupp => PartSuppGenerator::calculate_row_count(scale, 1, 1),
+            // The generator counts parts; each has four suppliers.
+            Self::PartSupp => PartSuppGenerator::calculate_row_count(scale, 1, 1) * 4,
             Self::Orders => orders(1),
             Self::LineItem => orders(4),
         };

@@ -16,6 +16,7 @@ use fsst::Compressor;
 
 use super::FormatError;
 use super::column_builder::TextValues;
+use super::kernel;
 use super::key_stream::KeyStream;
 use super::layout::{Reader, Writer};
 use super::mask::Mask;
@@ -217,7 +218,10 @@ impl FsstText {
             table.expand(self.codes.groups(vector * groups, groups), text)?;
             return out.push_rows(start, selected);
         }
-        for (row, codes) in self.codes.locate(vector, &code_lengths, mask) {
+        // Rows far apart would each wait for memory, so all are asked for before the first is read.
+        let located: Vec<_> = self.codes.locate(vector, &code_lengths, mask).collect();
+        located.iter().for_each(|(_, codes)| kernel::prefetch(codes, 0, codes.len()));
+        for (row, codes) in located {
             let row_start = text.len();
             table.expand(codes, text)?;
             if text.len() - row_start != lengths[row] as usize {

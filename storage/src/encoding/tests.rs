@@ -3,13 +3,16 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow_array::builder::{Decimal128Builder, PrimitiveBuilder, StringViewBuilder};
+use arrow_array::builder::{Decimal128Builder, StringViewBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
     Time64NanosecondType, TimestampMicrosecondType,
 };
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray};
+use arrow_array::{
+    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, BooleanArray, PrimitiveArray,
+};
+use arrow_buffer::NullBuffer;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -217,12 +220,12 @@ fn primitive<T: ArrowPrimitiveType>(
     values: &[Option<Constant>],
     native: impl Fn(&Constant) -> T::Native,
 ) -> ArrayRef {
-    let mut builder = PrimitiveBuilder::<T>::new();
-    // What lies under a NULL must not matter, so it is something far away now and then.
-    for value in values {
-        builder.append_option(value.as_ref().map(&native));
-    }
-    Arc::new(builder.finish().with_data_type(column_type.arrow_type()))
+    // What lies under a NULL must not matter, so it is something far away.
+    let under_null = T::Native::MAX_TOTAL_ORDER;
+    let natives = values.iter().map(|value| value.as_ref().map_or(under_null, &native));
+    let nulls = NullBuffer::from_iter(values.iter().map(Option::is_some));
+    let array = PrimitiveArray::<T>::new(natives.collect(), Some(nulls));
+    Arc::new(array.with_data_type(column_type.arrow_type()))
 }
 
 fn array(column_type: ColumnType, values: &[Option<Constant>]) -> ArrayRef {
@@ -581,5 +584,17 @@ fn a_whole_row_group_comes_back() {
             let column = column(column_type, EncodeName::Auto);
             check_round_trip(&sample(column, shape, 65_536, 0, &mut rng), &mut rng);
         }
+    }
+}
+
+#[test]
+fn texts_longer_than_64_kib_come_back() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let long = |seed: usize| "a\u{e9}\u{1F600}z".repeat(20_000 + seed);
+    let values: Vec<_> = (0..3).map(|row| Some(Constant::Text(long(row)))).collect();
+    for name in [EncodeName::Auto, EncodeName::Raw, EncodeName::Text255, EncodeName::Bytedict] {
+        let array = array(ColumnType::Text, &values);
+        let column = column(ColumnType::Text, name);
+        check_round_trip(&Sample { column, values: values.clone(), array }, &mut rng);
     }
 }

@@ -1,0 +1,278 @@
+//! INSERT and CREATE TABLE AS: plans whose output is exactly the columns of the target.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use std::collections::HashSet;
+
+use super::Binder;
+use crate::catalog::{TargetColumn, TargetTable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::functions::{CastMode, cast_call, cast_value};
+use crate::limits::Limits;
+use crate::statement::{Insert, InsertSource, InsertValue};
+use crate::types::SqlType;
+
+/// The plan of an INSERT.
+pub(super) fn bind(
+    binder: &Binder<'_>,
+    insert: &Insert,
+    target: &TargetTable,
+    parameter_types: &[Option<DataType>],
+) -> Result<LogicalPlan> {
+    let named = named_columns(insert, target)?;
+    match &insert.source {
+        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target, parameter_types),
+        InsertSource::Values(rows) => values(binder, rows, &named, target, parameter_types),
+        InsertSource::Query(query) => {
+            let plan = binder.bind_query(query, parameter_types)?;
+            from_query(binder, plan, &named, target)
+        }
+    }
+}
+
+/// Indexes of the columns that the source fills, in the order of the source.
+fn named_columns(insert: &Insert, target: &TargetTable) -> Result<Vec<usize>> {
+    if insert.columns.is_empty() {
+        return Ok((0..target.columns.len()).collect());
+    }
+    let mut seen = HashSet::new();
+    let index_of = |name: &String| {
+        let index = target.columns.iter().position(|column| column.name == *name);
+        let Some(index) = index else {
+            return Err(Error::new(
+                ErrorKind::UndefinedColumn,
+                format!("column \"{name}\" of relation \"{}\" does not exist", target.name),
+            ));
+        };
+        if !seen.insert(index) {
+            return Err(Error::new(
+                ErrorKind::DuplicateColumn,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+        Ok(index)
+    };
+    insert.columns.iter().map(index_of).collect()
+}
+
+fn check_count(count: usize, named: &[usize], insert_names_all: bool) -> Result<()> {
+    if count > named.len() {
+        return Err(Error::syntax("INSERT has more expressions than target columns"));
+    }
+    if count < named.len() && !insert_names_all {
+        return Err(Error::syntax("INSERT has more target columns than expressions"));
+    }
+    Ok(())
+}
+
+fn from_query(
+    binder: &Binder<'_>,
+    plan: LogicalPlan,
+    named: &[usize],
+    target: &TargetTable,
+) -> Result<LogicalPlan> {
+    let sources = plan.schema().columns();
+    // Without a column list fewer columns than the table has fill the first ones.
+    check_count(sources.len(), named, named.len() == target.columns.len())?;
+    let schema = plan.schema().clone();
+    let mut outputs = Vec::with_capacity(target.columns.len());
+    for (index, column) in target.columns.iter().enumerate() {
+        let source = named.iter().position(|named| *named == index);
+        let value = match source.and_then(|position| sources.get(position)) {
+            Some(source) => assign(Expr::Column(source.clone()), column.sql_type, &schema)?,
+            None => default_of(binder, column)?,
+        };
+        outputs.push(value.alias(column.name.clone()));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+}
+
+/// A value brought to the type of its column.
+fn assign(value: Expr, sql_type: SqlType, schema: &DFSchema) -> Result<Expr> {
+    let is_string = matches!(sql_type, SqlType::Char(_) | SqlType::VarChar(_));
+    if let Expr::Literal(literal, metadata) = &value {
+        let cast = cast_value(literal, sql_type, CastMode::Assignment)?;
+        return Ok(Expr::Literal(cast, metadata.clone()));
+    }
+    if value.get_type(schema)? == sql_type.arrow_type() && !is_string {
+        return Ok(value);
+    }
+    Ok(cast_call(value, sql_type, CastMode::Assignment))
+}
+
+fn default_of(binder: &Binder<'_>, column: &TargetColumn) -> Result<Expr> {
+    match &column.default {
+        Some(text) => {
+            let expression = crate::parser::parse_expression(text, &Limits::default())?;
+            default_expression(binder, &expression, column.sql_type)
+        }
+        None => Ok(Expr::Literal(ScalarValue::try_from(&column.sql_type.arrow_type())?, None)),
+    }
+}
+
+/// A DEFAULT expression as a value of its column.
+pub(super) fn default_expression(
+    binder: &Binder<'_>,
+    expression: &ast::Expr,
+    sql_type: SqlType,
+) -> Result<Expr> {
+    let bound = binder.plan_expressions(std::slice::from_ref(expression), &[])?;
+    let Some(value) = bound.into_iter().next() else {
+        return Err(Error::new(ErrorKind::Internal, "a default has no value"));
+    };
+    if value.contains_scalar_subquery() || value.any_column_refs() {
+        return Err(Error::not_supported("a subquery or column in DEFAULT"));
+    }
+    assign(value, sql_type, &DFSchema::empty())
+}
+
+/// VALUES: constants are evaluated here, row by row, without a plan for each.
+fn values(
+    binder: &Binder<'_>,
+    rows: &[Vec<InsertValue>],
+    named: &[usize],
+    target: &TargetTable,
+    parameter_types: &[Option<DataType>],
+) -> Result<LogicalPlan> {
+    let defaults: Vec<Expr> =
+        target.columns.iter().map(|column| default_of(binder, column)).collect::<Result<_>>()?;
+    let mut bound_rows = Vec::with_capacity(rows.len());
+    for row in rows {
+        check_count(row.len(), named, named.len() == target.columns.len())?;
+        let mut bound = defaults.clone();
+        for (value, index) in row.iter().zip(named) {
+            let InsertValue::Expression(expression) = value else { continue };
+            let sql_type = target.columns[*index].sql_type;
+            bound[*index] = match literal(expression) {
+                Some(literal) => {
+                    Expr::Literal(cast_value(&literal, sql_type, CastMode::Assignment)?, None)
+                }
+                None => bind_value(binder, expression, sql_type, parameter_types)?,
+            };
+        }
+        bound_rows.push(bound);
+    }
+    let names = target.columns.iter().map(|column| column.name.clone());
+    if let [row] = bound_rows.as_slice() {
+        let outputs: Vec<Expr> =
+            row.iter().zip(names).map(|(value, name)| value.clone().alias(name)).collect();
+        return Ok(Binder::one_row().project(outputs)?.build()?);
+    }
+    let plan = LogicalPlanBuilder::values(bound_rows)?.build()?;
+    let columns = plan.schema().columns();
+    let outputs: Vec<Expr> = columns
+        .into_iter()
+        .zip(names)
+        .map(|(column, name)| Expr::Column(column).alias(name))
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+}
+
+fn bind_value(
+    binder: &Binder<'_>,
+    expression: &ast::Expr,
+    sql_type: SqlType,
+    parameter_types: &[Option<DataType>],
+) -> Result<Expr> {
+    if let ast::Expr::Value(value) = expression
+        && let ast::Value::Placeholder(id) = &value.value
+    {
+        // A parameter without a declared type has that of its column.
+        let position = id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+        let declared =
+            position.checked_sub(1).and_then(|index| parameter_types.get(index)?.clone());
+        let data_type = declared.unwrap_or_else(|| sql_type.arrow_type());
+        let field = datafusion::arrow::datatypes::Field::new("", data_type, true);
+        let placeholder = datafusion::logical_expr::expr::Placeholder::new_with_field(
+            id.clone(),
+            Some(std::sync::Arc::new(field)),
+        );
+        return assign(Expr::Placeholder(placeholder), sql_type, &DFSchema::empty());
+    }
+    let bound = binder.plan_expressions(std::slice::from_ref(expression), parameter_types)?;
+    match bound.into_iter().next() {
+        Some(value) => assign(value, sql_type, &DFSchema::empty()),
+        None => Err(Error::new(ErrorKind::Internal, "a value has no expression")),
+    }
+}
+
+/// The value of a plain literal.
+fn literal(expression: &ast::Expr) -> Option<ScalarValue> {
+    match expression {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Null => Some(ScalarValue::Null),
+            ast::Value::Boolean(value) => Some(ScalarValue::Boolean(Some(*value))),
+            // The cast reads a number as exactly as its column needs it.
+            ast::Value::Number(text, _) => number(text, false),
+            ast::Value::SingleQuotedString(text) => Some(ScalarValue::Utf8View(Some(text.clone()))),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => match expr.as_ref() {
+            ast::Expr::Value(value) => match &value.value {
+                ast::Value::Number(text, _) => number(text, true),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn number(text: &str, negative: bool) -> Option<ScalarValue> {
+    let text = if negative { format!("-{text}") } else { text.to_owned() };
+    match text.parse::<i64>() {
+        Ok(value) => Some(ScalarValue::Int64(Some(value))),
+        Err(_) => None,
+    }
+}
+
+/// The columns of a table made by a query.
+pub(super) fn create_as(
+    plan: LogicalPlan,
+    names: &[String],
+) -> Result<(LogicalPlan, Vec<(String, SqlType)>)> {
+    let fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
+    if names.len() > fields.len() {
+        return Err(Error::syntax("CREATE TABLE AS specifies too many column names"));
+    }
+    let mut columns: Vec<(String, SqlType)> = Vec::with_capacity(fields.len());
+    for (index, field) in fields.iter().enumerate() {
+        let name = names.get(index).unwrap_or_else(|| field.name()).clone();
+        if columns.iter().any(|(other, _)| *other == name) {
+            return Err(Error::new(
+                ErrorKind::DuplicateColumn,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+        let Some(sql_type) = stored_type(field) else {
+            return Err(Error::not_supported(format!(
+                "a column of type {} in a table",
+                field.data_type()
+            )));
+        };
+        columns.push((name, sql_type));
+    }
+    let schema = plan.schema().clone();
+    let sources = schema.columns().into_iter().map(Expr::Column);
+    let outputs = sources.zip(&columns).map(|(source, (name, sql_type))| {
+        let same = source.get_type(schema.as_ref())? == sql_type.arrow_type();
+        let value = if same { source } else { cast_call(source, *sql_type, CastMode::Explicit) };
+        Ok(value.alias(name.clone()))
+    });
+    let outputs = outputs.collect::<Result<Vec<Expr>>>()?;
+    let plan = LogicalPlanBuilder::from(plan).project(outputs)?.build()?;
+    Ok((plan, columns))
+}
+
+/// A string without a known length gets the longest VARCHAR, so that nothing is cut.
+fn stored_type(field: &datafusion::arrow::datatypes::Field) -> Option<SqlType> {
+    let has_length = field.metadata().contains_key(crate::types::TYPE_METADATA_KEY);
+    match SqlType::of_field(field)? {
+        SqlType::VarChar(_) if !has_length => {
+            Some(SqlType::VarChar(crate::types::VARCHAR_BYTES_MAX))
+        }
+        known => Some(known),
+    }
+}

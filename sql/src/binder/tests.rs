@@ -1,0 +1,1 @@
+//! Binding, and running what was bound on tables in memory.

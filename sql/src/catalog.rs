@@ -1,0 +1,76 @@
+//! What binding needs to know from outside: the tables of a snapshot and the values of a session.
+//! Both are passed in, so that binding is a pure function.
+
+use chrono::{DateTime, Utc};
+use datafusion::logical_expr::TableSource;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::types::SqlType;
+
+/// A snapshot of the catalog. The search path is the implementor's: a name without schema is
+/// looked up along it.
+pub trait Catalog: Send + Sync {
+    /// The table or view with this name, both in lower case.
+    fn table(&self, schema: Option<&str>, name: &str) -> Option<ResolvedTable>;
+
+    /// Whether the schema exists.
+    fn has_schema(&self, schema: &str) -> bool;
+}
+
+/// A table that a name stands for.
+pub struct ResolvedTable {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// What a scan of it reads.
+    pub source: Arc<dyn TableSource>,
+}
+
+/// The values of a session that functions such as CURRENT_DATE and CURRENT_USER stand for.
+#[derive(Debug, Clone)]
+pub struct SessionValues {
+    /// Start of the transaction: CURRENT_DATE, SYSDATE, NOW().
+    pub now: DateTime<Utc>,
+    /// Start of the statement: GETDATE().
+    pub statement_start: DateTime<Utc>,
+    /// CURRENT_USER
+    pub current_user: String,
+    /// SESSION_USER
+    pub session_user: String,
+    /// CURRENT_DATABASE()
+    pub database: String,
+    /// The existing schemas of the search path, first first.
+    pub search_path: Vec<String>,
+    /// PG_BACKEND_PID()
+    pub backend_pid: i32,
+    /// Session time zone, an IANA name.
+    pub timezone: String,
+    /// Values of CURRENT_SETTING(name).
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The table that an INSERT or COPY writes.
+#[derive(Debug, Clone)]
+pub struct TargetTable {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// All its columns in order.
+    pub columns: Vec<TargetColumn>,
+}
+
+/// A column of a [`TargetTable`].
+#[derive(Debug, Clone)]
+pub struct TargetColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub sql_type: SqlType,
+    /// Whether NULL is refused (by the writer, not by the plan).
+    pub not_null: bool,
+    /// The text of its DEFAULT expression.
+    pub default: Option<String>,
+}

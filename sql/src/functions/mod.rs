@@ -1,0 +1,252 @@
+//! The functions of bound plans: ours, and those of DataFusion that mean the same in Redshift.
+//!
+//! [`Functions::own`] must be registered, over DataFusion's, wherever plans run; names decide which
+//! function a node runs.
+
+mod arithmetic;
+mod average;
+mod cast;
+mod datetime;
+mod decimal;
+mod distinct;
+mod integer;
+mod negate;
+mod operand;
+mod parse_value;
+mod single_value;
+mod sum;
+mod text;
+
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+pub(crate) use arithmetic::{Arithmetic, is_arithmetic};
+pub(crate) use cast::{CastMode, cast_call, cast_value};
+pub(crate) use decimal::tightest;
+
+/// DataFusion's scalar functions whose results are those of Redshift.
+const SHARED_SCALAR: [&str; 41] = [
+    "abs",
+    "acos",
+    "ascii",
+    "asin",
+    "atan",
+    "atan2",
+    "btrim",
+    "cbrt",
+    "ceil",
+    "character_length",
+    "chr",
+    "coalesce",
+    "cos",
+    "cot",
+    "degrees",
+    "exp",
+    "floor",
+    "greatest",
+    "initcap",
+    "least",
+    "left",
+    "ln",
+    "log",
+    "log10",
+    "lower",
+    "ltrim",
+    "md5",
+    "nullif",
+    "octet_length",
+    "pi",
+    "power",
+    "radians",
+    "random",
+    "reverse",
+    "right",
+    "round",
+    "rtrim",
+    "signum",
+    "sin",
+    "split_part",
+    "sqrt",
+];
+/// More of them.
+const SHARED_SCALAR_MORE: [&str; 8] =
+    ["strpos", "substr", "tan", "to_hex", "translate", "trunc", "upper", "concat"];
+/// DataFusion's aggregates whose results are those of Redshift.
+const SHARED_AGGREGATE: [&str; 14] = [
+    "bit_and",
+    "bit_or",
+    "bool_and",
+    "bool_or",
+    "count",
+    "max",
+    "median",
+    "min",
+    "stddev",
+    "stddev_pop",
+    "var",
+    "var_pop",
+    "first_value",
+    "string_agg",
+];
+/// DataFusion's window functions whose results are those of Redshift.
+const SHARED_WINDOW: [&str; 11] = [
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "rank",
+    "row_number",
+];
+/// Redshift's names for them.
+const ALIASES: [(&str, &str); 19] = [
+    ("len", "character_length"),
+    ("length", "character_length"),
+    ("char_length", "character_length"),
+    ("textlen", "character_length"),
+    ("ceiling", "ceil"),
+    ("sign", "signum"),
+    ("position", "strpos"),
+    ("substring", "substr"),
+    ("trim", "btrim"),
+    ("replicate", "repeat"),
+    ("stddev_samp", "stddev"),
+    ("var_samp", "var"),
+    ("variance", "var"),
+    ("any_value", "first_value"),
+    ("listagg", "string_agg"),
+    ("pow", "power"),
+    ("func_md5", "md5"),
+    ("to_char_hex", "to_hex"),
+    ("date_add", "dateadd"),
+];
+
+/// The functions that a text may name and that a plan may hold.
+pub struct Functions {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+    own_scalar: Vec<Arc<ScalarUDF>>,
+    own_aggregate: Vec<Arc<AggregateUDF>>,
+}
+
+impl Functions {
+    /// The scalar function of a name in lower case.
+    pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalar.get(resolve(name)).cloned()
+    }
+
+    /// The aggregate function of a name in lower case.
+    pub fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregate.get(resolve(name)).cloned()
+    }
+
+    /// The window function of a name in lower case.
+    pub fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.window.get(resolve(name)).cloned()
+    }
+
+    /// Our own scalar functions, to be registered over DataFusion's.
+    pub fn own_scalar(&self) -> &[Arc<ScalarUDF>] {
+        &self.own_scalar
+    }
+
+    /// Our own aggregate functions, to be registered over DataFusion's.
+    pub fn own_aggregate(&self) -> &[Arc<AggregateUDF>] {
+        &self.own_aggregate
+    }
+}
+
+fn resolve(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, target)| target)
+}
+
+static FUNCTIONS: LazyLock<Functions> = LazyLock::new(build);
+
+/// The registry, built once.
+pub fn functions() -> &'static Functions {
+    &FUNCTIONS
+}
+
+fn build() -> Functions {
+    let own_scalar: Vec<Arc<ScalarUDF>> = [
+        arithmetic::functions(),
+        vec![negate::function(), cast::function()],
+        text::functions(),
+        datetime::functions(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(Arc::new)
+    .collect();
+    let own_aggregate: Vec<Arc<AggregateUDF>> =
+        [sum::function(), average::function(), single_value::function()].map(Arc::new).into();
+    let mut functions = Functions {
+        scalar: HashMap::new(),
+        aggregate: HashMap::new(),
+        window: HashMap::new(),
+        own_scalar,
+        own_aggregate,
+    };
+    for function in SessionStateDefaults::default_scalar_functions() {
+        let shared = SHARED_SCALAR.contains(&function.name())
+            || SHARED_SCALAR_MORE.contains(&function.name());
+        if shared {
+            functions.scalar.insert(function.name().to_owned(), function);
+        }
+    }
+    for function in SessionStateDefaults::default_aggregate_functions() {
+        if SHARED_AGGREGATE.contains(&function.name()) {
+            functions.aggregate.insert(function.name().to_owned(), function);
+        }
+    }
+    for function in SessionStateDefaults::default_window_functions() {
+        if SHARED_WINDOW.contains(&function.name()) {
+            functions.window.insert(function.name().to_owned(), function);
+        }
+    }
+    for function in &functions.own_scalar {
+        functions.scalar.insert(function.name().to_owned(), Arc::clone(function));
+    }
+    for function in &functions.own_aggregate {
+        functions.aggregate.insert(function.name().to_owned(), Arc::clone(function));
+    }
+    functions
+}
+
+fn own(name: &str) -> Arc<ScalarUDF> {
+    #[expect(clippy::expect_used, reason = "every caller names a function of this registry")]
+    functions().scalar(name).expect("our own functions are in the registry")
+}
+
+/// The checked function of an operator.
+pub(crate) fn arithmetic(operation: Arithmetic) -> Arc<ScalarUDF> {
+    own(operation.name())
+}
+
+/// Unary minus.
+pub(crate) fn negate() -> Arc<ScalarUDF> {
+    own(negate::NAME)
+}
+
+/// The operator ||.
+pub(crate) fn concatenate() -> Arc<ScalarUDF> {
+    own(text::CONCATENATE)
+}
+
+/// EXTRACT and DATE_PART.
+pub(crate) fn date_part() -> Arc<ScalarUDF> {
+    own(datetime::DATE_PART)
+}
+
+/// The aggregate that fails on a second row.
+pub(crate) fn single_value() -> Arc<AggregateUDF> {
+    #[expect(clippy::expect_used, reason = "the registry is built with it")]
+    functions().aggregate(single_value::NAME).expect("our own functions are in the registry")
+}

@@ -1,0 +1,104 @@
+//! Unary minus that raises an error instead of wrapping.
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray};
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::{DataType, Decimal128Type, Int16Type, Int32Type, Int64Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use std::sync::Arc;
+
+use super::integer::{Integer, out_of_range};
+use crate::error::{Error, ErrorKind};
+
+/// Its name in plans.
+pub(super) const NAME: &str = "negate";
+
+/// The function.
+pub(super) fn function() -> ScalarUDF {
+    ScalarUDF::from(Negate { signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Negate {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Negate {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.first().map(|argument| format!("(- {argument})")).unwrap_or_default())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        match arg_types {
+            [DataType::Null] => Ok(vec![DataType::Int32]),
+            [
+                known @ (DataType::Int16
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::Float32
+                | DataType::Float64
+                | DataType::Decimal128(..)
+                | DataType::Interval(_)),
+            ] => Ok(vec![known.clone()]),
+            [DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8] => {
+                Ok(vec![DataType::Float64])
+            }
+            [other] => Err(Error::new(
+                ErrorKind::UndefinedFunction,
+                format!("operator does not exist: - {other}"),
+            )
+            .into()),
+            _ => Err(Error::new(ErrorKind::Internal, "unary minus takes one operand").into()),
+        }
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.coerce_types(arg_types).map(|mut types| types.remove(0))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let negated = negate(&arrays[0])?;
+        if is_constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negated, 0)?));
+        }
+        Ok(ColumnarValue::Array(negated))
+    }
+}
+
+fn negate(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.data_type() {
+        DataType::Int16 => integers::<Int16Type>(array),
+        DataType::Int32 => integers::<Int32Type>(array),
+        DataType::Int64 => integers::<Int64Type>(array),
+        DataType::Decimal128(..) => {
+            // Every decimal has a negative of as many digits.
+            let negated: Decimal128Array =
+                array.as_primitive::<Decimal128Type>().unary(i128::wrapping_neg);
+            Ok(Arc::new(negated.with_data_type(array.data_type().clone())))
+        }
+        _ => Ok(numeric::neg(array)?),
+    }
+}
+
+fn integers<T: Integer>(array: &ArrayRef) -> Result<ArrayRef> {
+    let negated: PrimitiveArray<T> = array
+        .as_primitive::<T>()
+        .try_unary(|value| T::negate(value).ok_or_else(|| out_of_range(T::NAME)))?;
+    Ok(Arc::new(negated))
+}

@@ -1,0 +1,355 @@
+//! CREATE TABLE, with columns, LIKE or AS, and the checks that need no catalog.
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::collections::HashSet;
+
+use super::table_attributes::{encoding, table_attributes};
+use super::tokens::Tokens;
+use crate::error::{Error, ErrorKind, Result};
+use crate::statement::{
+    ColumnDefinition, Constraint, CreateTable, CreateTableAs, DistStyle, Encoding, LikeTable,
+    SortKey, Statement, TableAttributes, TableName,
+};
+use crate::types::SqlType;
+
+/// Most columns of a table.
+const COLUMNS_MAX: usize = 1_600;
+/// Most columns of a compound sort key.
+const COMPOUND_SORT_COLUMNS_MAX: usize = 400;
+/// Most columns of an interleaved sort key.
+const INTERLEAVED_SORT_COLUMNS_MAX: usize = 8;
+/// Names that every table has already in Postgres.
+const SYSTEM_COLUMNS: [&str; 7] = ["oid", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// What the parentheses of a CREATE TABLE hold.
+#[derive(Default)]
+struct Elements {
+    columns: Vec<ColumnDefinition>,
+    like: Option<LikeTable>,
+    constraints: Vec<Constraint>,
+    dist_keys: Vec<String>,
+    sort_keys: Vec<String>,
+}
+
+/// After CREATE TABLE.
+pub(super) fn create_table(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let if_not_exists = tokens.take_words(&["if", "not", "exists"]);
+    let name = tokens.table_name()?;
+    if name.name.starts_with('#') {
+        return Err(Error::not_supported("CREATE TEMPORARY TABLE"));
+    }
+    if is_create_as(tokens) {
+        return create_table_as(tokens, name, if_not_exists);
+    }
+    tokens.expect(&Token::LParen)?;
+    let mut elements = Elements::default();
+    loop {
+        element(tokens, &mut elements)?;
+        if !tokens.take(&Token::Comma) {
+            break;
+        }
+    }
+    tokens.expect(&Token::RParen)?;
+    let attributes = table_attributes(tokens)?;
+    let table = assemble(name, if_not_exists, elements, attributes)?;
+    check(&table)?;
+    Ok(Statement::CreateTable(table))
+}
+
+/// CREATE TABLE AS starts with attributes, with AS, or with a list of bare column names.
+fn is_create_as(tokens: &Tokens<'_>) -> bool {
+    if !tokens.peek_is(&Token::LParen) {
+        return true;
+    }
+    // A column definition has a type after its name; a bare name is followed by , or ).
+    tokens.is_bare_name_list()
+}
+
+fn create_table_as(
+    tokens: &mut Tokens<'_>,
+    name: TableName,
+    if_not_exists: bool,
+) -> Result<Statement> {
+    let columns = if tokens.peek_is(&Token::LParen) { tokens.name_list()? } else { Vec::new() };
+    let attributes = table_attributes(tokens)?;
+    tokens.expect_word("as")?;
+    let query = tokens.query()?;
+    check_distribution(&attributes)?;
+    check_unique(columns.iter())?;
+    Ok(Statement::CreateTableAs(CreateTableAs { name, if_not_exists, columns, attributes, query }))
+}
+
+fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
+    if tokens.next_is_word("like") && !tokens.word_is(1, "like") {
+        tokens.expect_word("like")?;
+        return like(tokens, elements);
+    }
+    if tokens.take_word("constraint") {
+        tokens.name()?;
+        return table_constraint(tokens, elements);
+    }
+    let is_constraint = ["unique", "primary", "foreign", "check", "exclude"]
+        .iter()
+        .any(|word| tokens.next_is_word(word));
+    if is_constraint { table_constraint(tokens, elements) } else { column(tokens, elements) }
+}
+
+fn like(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
+    let parent = tokens.table_name()?;
+    let including_defaults = tokens.take_word("including");
+    if including_defaults || tokens.take_word("excluding") {
+        tokens.expect_word("defaults")?;
+    }
+    if elements.like.replace(LikeTable { parent, including_defaults }).is_some() {
+        return Err(Error::not_supported("CREATE TABLE with several LIKE clauses"));
+    }
+    Ok(())
+}
+
+fn table_constraint(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
+    let constraint = match tokens.word()?.as_str() {
+        "unique" => Constraint::Unique(tokens.name_list()?),
+        "primary" => {
+            tokens.expect_word("key")?;
+            Constraint::PrimaryKey(tokens.name_list()?)
+        }
+        "foreign" => {
+            tokens.expect_word("key")?;
+            let columns = tokens.name_list()?;
+            tokens.expect_word("references")?;
+            references(tokens, columns)?
+        }
+        "check" => return Err(Error::not_supported("CHECK constraint")),
+        "exclude" => return Err(Error::not_supported("EXCLUDE constraint")),
+        _ => return Err(tokens.unexpected_previous()),
+    };
+    elements.constraints.push(constraint);
+    Ok(())
+}
+
+fn references(tokens: &mut Tokens<'_>, columns: Vec<String>) -> Result<Constraint> {
+    let table = tokens.table_name()?;
+    let referenced = if tokens.peek_is(&Token::LParen) { tokens.name_list()? } else { Vec::new() };
+    Ok(Constraint::ForeignKey { columns, table, referenced })
+}
+
+fn column(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
+    let name = tokens.name()?;
+    if matches!(tokens.peek_word(0).as_deref(), Some("serial" | "bigserial")) {
+        return Err(Error::not_supported("type serial").with_hint("Use IDENTITY or a default."));
+    }
+    let sql_type = tokens.sql_type()?;
+    let mut column =
+        ColumnDefinition { name, sql_type, not_null: false, default: None, encoding: None };
+    while let Some(word) = tokens.peek_word(0) {
+        tokens.expect_word(&word)?;
+        column_attribute(tokens, &word, &mut column, elements)?;
+    }
+    elements.columns.push(column);
+    Ok(())
+}
+
+fn column_attribute(
+    tokens: &mut Tokens<'_>,
+    word: &str,
+    column: &mut ColumnDefinition,
+    elements: &mut Elements,
+) -> Result<()> {
+    match word {
+        "default" => column.default = Some(tokens.default_expression()?.to_string()),
+        "not" => {
+            tokens.expect_word("null")?;
+            column.not_null = true;
+        }
+        "null" => {}
+        "encode" => column.encoding = encoding(tokens)?,
+        "distkey" => elements.dist_keys.push(column.name.clone()),
+        "sortkey" => elements.sort_keys.push(column.name.clone()),
+        "unique" => elements.constraints.push(Constraint::Unique(vec![column.name.clone()])),
+        "primary" => {
+            tokens.expect_word("key")?;
+            column.not_null = true;
+            elements.constraints.push(Constraint::PrimaryKey(vec![column.name.clone()]));
+        }
+        "references" => {
+            let constraint = references(tokens, vec![column.name.clone()])?;
+            elements.constraints.push(constraint);
+        }
+        "collate" => {
+            if tokens.word()? != "case_sensitive" {
+                return Err(Error::not_supported("COLLATE CASE_INSENSITIVE"));
+            }
+        }
+        "identity" | "generated" => return Err(Error::not_supported("IDENTITY column")),
+        "check" => return Err(Error::not_supported("CHECK constraint")),
+        _ => return Err(tokens.unexpected_previous()),
+    }
+    Ok(())
+}
+
+fn assemble(
+    name: TableName,
+    if_not_exists: bool,
+    elements: Elements,
+    mut attributes: TableAttributes,
+) -> Result<CreateTable> {
+    let Elements { mut columns, like, constraints, dist_keys, sort_keys } = elements;
+    let dist_key_count = dist_keys.len() + usize::from(attributes.dist_key.is_some());
+    if dist_key_count > 1 {
+        return Err(invalid(format!("multiple distkeys specified for table \"{}\"", name.name)));
+    }
+    if let Some(dist_key) = dist_keys.into_iter().next() {
+        attributes.dist_key = Some(dist_key);
+    }
+    if attributes.dist_key.is_some() && attributes.dist_style.is_none() {
+        attributes.dist_style = Some(DistStyle::Key);
+    }
+    if !sort_keys.is_empty() {
+        if attributes.sort_key != SortKey::Auto {
+            return Err(invalid(format!(
+                "multiple sortkeys specified for table \"{}\"",
+                name.name
+            )));
+        }
+        attributes.sort_key = SortKey::Compound(sort_keys);
+    }
+    for constraint in &constraints {
+        if let Constraint::PrimaryKey(keys) = constraint {
+            let keyed = columns.iter_mut().filter(|column| keys.contains(&column.name));
+            keyed.for_each(|column| column.not_null = true);
+        }
+    }
+    Ok(CreateTable { name, if_not_exists, columns, like, constraints, attributes })
+}
+
+fn check(table: &CreateTable) -> Result<()> {
+    check_unique(table.columns.iter().map(|column| &column.name))?;
+    check_distribution(&table.attributes)?;
+    if let Some(column) =
+        table.columns.iter().find(|column| SYSTEM_COLUMNS.contains(&column.name.as_str()))
+    {
+        return Err(Error::new(
+            ErrorKind::DuplicateColumn,
+            format!("column name \"{}\" conflicts with a system column name", column.name),
+        ));
+    }
+    if table.like.is_some() && table.attributes != TableAttributes::default() {
+        return Err(Error::syntax("CREATE TABLE LIKE cannot have table attributes"));
+    }
+    for column in &table.columns {
+        check_encoding(column)?;
+    }
+    if table.like.is_none() {
+        check_keys(table)?;
+    }
+    Ok(())
+}
+
+fn check_unique<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> Result<()> {
+    if names.len() > COLUMNS_MAX {
+        return Err(Error::new(
+            ErrorKind::TooManyColumns,
+            format!("tables can have at most {COLUMNS_MAX} columns"),
+        ));
+    }
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::new(
+                ErrorKind::DuplicateColumn,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_distribution(attributes: &TableAttributes) -> Result<()> {
+    match (attributes.dist_style, &attributes.dist_key) {
+        (Some(DistStyle::Key), None) => {
+            Err(invalid("DISTKEY column must be specified for DISTSTYLE KEY".to_owned()))
+        }
+        (Some(DistStyle::Even | DistStyle::All | DistStyle::Auto), Some(_)) => Err(invalid(
+            "DISTSTYLE EVEN, ALL or AUTO is incompatible with DISTKEY column specification"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_keys(table: &CreateTable) -> Result<()> {
+    let exists = |name: &String| table.columns.iter().any(|column| column.name == *name);
+    let (sort_columns, max): (&[String], usize) = match &table.attributes.sort_key {
+        SortKey::Auto => (&[], 0),
+        SortKey::Compound(columns) => (columns, COMPOUND_SORT_COLUMNS_MAX),
+        SortKey::Interleaved(columns) => (columns, INTERLEAVED_SORT_COLUMNS_MAX),
+    };
+    if sort_columns.len() > max {
+        return Err(invalid(format!("a sort key of this kind can have at most {max} columns")));
+    }
+    if let Some(name) =
+        table.attributes.dist_key.iter().chain(sort_columns).find(|name| !exists(name))
+    {
+        return Err(missing_key(name));
+    }
+    for constraint in &table.constraints {
+        let (Constraint::PrimaryKey(columns)
+        | Constraint::Unique(columns)
+        | Constraint::ForeignKey { columns, .. }) = constraint;
+        if let Some(name) = columns.iter().find(|name| !exists(name)) {
+            return Err(missing_key(name));
+        }
+    }
+    let primary_keys = table
+        .constraints
+        .iter()
+        .filter(|constraint| matches!(constraint, Constraint::PrimaryKey(_)));
+    if primary_keys.count() > 1 {
+        return Err(invalid(format!(
+            "multiple primary keys for table \"{}\" are not allowed",
+            table.name.name
+        )));
+    }
+    Ok(())
+}
+
+fn missing_key(name: &str) -> Error {
+    Error::new(ErrorKind::UndefinedColumn, format!("column \"{name}\" named in key does not exist"))
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidTableDefinition, message)
+}
+
+/// Which encoding may hold which type, as documented.
+fn check_encoding(column: &ColumnDefinition) -> Result<()> {
+    let Some(encoding) = column.encoding else { return Ok(()) };
+    use SqlType::{
+        BigInt, Boolean, Char, Date, Decimal, Double, Integer, Real, SmallInt, Time, TimeTz,
+        Timestamp, TimestampTz, VarChar,
+    };
+    let sql_type = column.sql_type;
+    let allowed = match encoding {
+        Encoding::Raw | Encoding::RunLength | Encoding::Zstd => true,
+        Encoding::Az64 => !matches!(sql_type, Real | Double | Boolean | Char(_) | VarChar(_)),
+        Encoding::Bytedict => !matches!(sql_type, Boolean | Time | TimeTz),
+        Encoding::Delta => matches!(
+            sql_type,
+            SmallInt | Integer | BigInt | Decimal { .. } | Date | Timestamp | TimestampTz
+        ),
+        Encoding::Delta32k => {
+            matches!(sql_type, Integer | BigInt | Decimal { .. } | Date | Timestamp | TimestampTz)
+        }
+        Encoding::Lzo => !matches!(sql_type, Real | Double | Boolean | Time | TimeTz),
+        Encoding::Mostly8 => matches!(sql_type, SmallInt | Integer | BigInt | Decimal { .. }),
+        Encoding::Mostly16 => matches!(sql_type, Integer | BigInt | Decimal { .. }),
+        Encoding::Mostly32 => matches!(sql_type, BigInt | Decimal { .. }),
+        Encoding::Text255 | Encoding::Text32k => matches!(sql_type, VarChar(_)),
+    };
+    if allowed {
+        return Ok(());
+    }
+    let encoding = format!("{encoding:?}").to_ascii_lowercase();
+    Err(invalid(format!("invalid encode option \"{encoding}\" for column \"{}\"", column.name))
+        .with_detail(format!("The column has type {sql_type}.")))
+}

@@ -1,0 +1,217 @@
+//! From text to statements.
+//!
+//! Queries and expressions are parsed by `sqlparser`; every statement around them by the small
+//! parsers of this folder, over the same tokens, so that what Redshift adds is understood and what
+//! we do not support is refused by name.
+
+mod copy;
+mod create_table;
+mod data;
+mod session;
+mod table_attributes;
+mod tokens;
+
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::dialect::{Positions, tokenize, tokenize_raw};
+use crate::error::{Error, Result};
+use crate::limits::{Limits, check_shape, check_text};
+use crate::statement::{CreateTableAs, Explain, Parsed, Statement, TableAttributes};
+use tokens::Tokens;
+
+/// Parses a text of any number of statements; an empty text is an empty list.
+pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Parsed>> {
+    check_text(text, limits)?;
+    let tokens = tokenize(text)?;
+    let positions = Positions::new(text);
+    let mut parsed = Vec::new();
+    let mut start = 0;
+    for statement_tokens in tokens.split(|token| token.token == Token::SemiColon) {
+        let token_range = start..start + statement_tokens.len();
+        start = token_range.end + 1;
+        let significant = |token: &&TokenWithSpan| !is_blank(&token.token);
+        let first = statement_tokens.iter().find(significant);
+        let last = statement_tokens.iter().rfind(significant);
+        let (Some(first), Some(last)) = (first, last) else { continue };
+        let range = positions.byte(first.span.start)..positions.byte(last.span.end);
+        check_shape(statement_tokens, limits)?;
+        // COPY reads its strings as written: '\N' is not the letter N there.
+        let own_tokens = if is_word(&first.token, "copy") {
+            tokenize_raw(text)?[token_range].to_vec()
+        } else {
+            statement_tokens.to_vec()
+        };
+        let statement = parse_one(own_tokens, limits, &positions)?;
+        parsed.push(Parsed { statement, text: range });
+    }
+    Ok(parsed)
+}
+
+/// Parses a single expression, such as the text of a DEFAULT.
+pub fn parse_expression(text: &str, limits: &Limits) -> Result<ast::Expr> {
+    check_text(text, limits)?;
+    let tokens = tokenize(text)?;
+    check_shape(&tokens, limits)?;
+    let mut tokens = Tokens::new(tokens, limits);
+    let expression = tokens.expression().and_then(|expression| {
+        tokens.end()?;
+        Ok(expression)
+    });
+    expression.map_err(|error| tokens.locate(error, &Positions::new(text)))
+}
+
+fn is_word(token: &Token, expected: &str) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value == expected)
+}
+
+fn is_blank(token: &Token) -> bool {
+    matches!(token, Token::Whitespace(_) | Token::EOF)
+}
+
+fn parse_one(
+    statement_tokens: Vec<TokenWithSpan>,
+    limits: &Limits,
+    positions: &Positions<'_>,
+) -> Result<Statement> {
+    let mut tokens = Tokens::new(statement_tokens, limits);
+    let statement = statement(&mut tokens).and_then(|statement| {
+        tokens.end()?;
+        Ok(statement)
+    });
+    statement.map_err(|error| tokens.locate(error, positions))
+}
+
+/// One statement: the first word decides.
+fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.starts_query() {
+        return query(tokens);
+    }
+    let word = tokens.word()?;
+    match word.as_str() {
+        "insert" => data::insert(tokens),
+        "delete" => data::delete(tokens),
+        "truncate" => data::truncate(tokens),
+        "create" => create(tokens),
+        "drop" => data::drop(tokens),
+        "copy" => copy::copy(tokens),
+        "explain" => explain(tokens),
+        "set" => session::set(tokens),
+        "show" => session::show(tokens),
+        "reset" => session::reset(tokens),
+        "alter" => session::alter(tokens),
+        "analyze" | "analyse" => data::analyze(tokens),
+        "vacuum" => data::vacuum(tokens),
+        "begin" => session::begin(tokens),
+        "start" => {
+            tokens.expect_word("transaction")?;
+            session::begin(tokens)
+        }
+        "commit" | "end" => session::finish(tokens, Statement::Commit),
+        "rollback" | "abort" => session::finish(tokens, Statement::Rollback),
+        "prepare" => session::prepare(tokens),
+        "execute" => session::execute(tokens),
+        "deallocate" => session::deallocate(tokens),
+        "declare" => session::declare(tokens),
+        "fetch" => session::fetch(tokens),
+        "close" => session::close(tokens),
+        "cancel" => session::cancel(tokens),
+        other => Err(refused(other, tokens)),
+    }
+}
+
+/// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
+/// error.
+fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
+    const KNOWN: [&str; 21] = [
+        "update",
+        "merge",
+        "unload",
+        "grant",
+        "revoke",
+        "comment",
+        "lock",
+        "call",
+        "use",
+        "savepoint",
+        "release",
+        "listen",
+        "notify",
+        "unlisten",
+        "do",
+        "refresh",
+        "import",
+        "attach",
+        "detach",
+        "describe",
+        "reindex",
+    ];
+    if KNOWN.contains(&word) {
+        Error::not_supported(word.to_ascii_uppercase())
+    } else {
+        tokens.unexpected_previous()
+    }
+}
+
+/// A query, which SELECT ... INTO turns into CREATE TABLE AS.
+fn query(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let mut query = tokens.query()?;
+    let into = match query.body.as_mut() {
+        ast::SetExpr::Select(select) => select.into.take(),
+        _ => None,
+    };
+    let Some(into) = into else {
+        return Ok(Statement::Query(query));
+    };
+    if into.temporary {
+        return Err(Error::not_supported("SELECT INTO TEMPORARY TABLE"));
+    }
+    let parts: Vec<ast::Ident> =
+        into.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+    let name = tokens::table_name_of(&parts)?;
+    Ok(Statement::CreateTableAs(CreateTableAs {
+        name,
+        if_not_exists: false,
+        columns: Vec::new(),
+        attributes: TableAttributes::default(),
+        query,
+    }))
+}
+
+fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.take_word("table") {
+        return create_table::create_table(tokens);
+    }
+    if tokens.take_word("schema") {
+        return data::create_schema(tokens);
+    }
+    let local = tokens.take_word("local");
+    if tokens.take_word("temporary") || tokens.take_word("temp") {
+        return Err(Error::not_supported("CREATE TEMPORARY TABLE"));
+    }
+    if local {
+        return Err(tokens.unexpected());
+    }
+    let words: Vec<String> =
+        [tokens.peek_word(0), tokens.peek_word(1)].into_iter().flatten().collect();
+    match words.first().map(String::as_str) {
+        Some("or") => Err(Error::not_supported("CREATE OR REPLACE")),
+        Some(what) => Err(Error::not_supported(format!("CREATE {}", what.to_ascii_uppercase()))),
+        None => Err(tokens.unexpected()),
+    }
+}
+
+fn explain(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let analyze = tokens.take_word("analyze") || tokens.take_word("analyse");
+    let verbose = tokens.take_word("verbose");
+    let explained = statement(tokens)?;
+    match explained {
+        Statement::Query(_)
+        | Statement::Insert(_)
+        | Statement::Delete(_)
+        | Statement::CreateTableAs(_) => {
+            Ok(Statement::Explain(Explain { analyze, verbose, statement: Box::new(explained) }))
+        }
+        _ => Err(Error::syntax("EXPLAIN takes SELECT, INSERT, DELETE or CREATE TABLE AS")),
+    }
+}

@@ -1,0 +1,253 @@
+//! Statements about the session: parameters, transactions, prepared statements, cursors, CANCEL.
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::tokens::Tokens;
+use crate::error::{Error, Result};
+use crate::statement::{
+    AlterSystem, Begin, Cancel, DeclareCursor, Execute, Fetch, Prepare, Reset, Set, SetValue, Show,
+    Statement,
+};
+
+/// After SET.
+pub(super) fn set(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.take_words(&["session", "characteristics", "as", "transaction"])
+        || tokens.take_word("transaction")
+    {
+        transaction_modes(tokens)?;
+        return Ok(Statement::SetTransaction);
+    }
+    let local = tokens.take_word("local");
+    if !local {
+        tokens.take_word("session");
+    }
+    if tokens.next_is_word("authorization") {
+        return Err(Error::not_supported("SET SESSION AUTHORIZATION"));
+    }
+    if tokens.take_words(&["time", "zone"]) {
+        let value = set_value(tokens)?;
+        return Ok(Statement::Set(Set { local, name: "timezone".to_owned(), value }));
+    }
+    let name = parameter_name(tokens)?;
+    if name == "seed" {
+        return Err(Error::not_supported("SET SEED"));
+    }
+    equals_or_to(tokens)?;
+    let value = set_value(tokens)?;
+    Ok(Statement::Set(Set { local, name, value }))
+}
+
+fn equals_or_to(tokens: &mut Tokens<'_>) -> Result<()> {
+    if tokens.take(&Token::Eq) { Ok(()) } else { tokens.expect_word("to") }
+}
+
+/// A parameter with at most one dot.
+fn parameter_name(tokens: &mut Tokens<'_>) -> Result<String> {
+    let mut name = tokens.name()?;
+    if tokens.take(&Token::Period) {
+        name = format!("{name}.{}", tokens.name()?);
+    }
+    Ok(name)
+}
+
+fn set_value(tokens: &mut Tokens<'_>) -> Result<SetValue> {
+    if tokens.take_word("default") {
+        return Ok(SetValue::Default);
+    }
+    Ok(SetValue::Values(tokens.comma_separated(value)?))
+}
+
+fn value(tokens: &mut Tokens<'_>) -> Result<String> {
+    if tokens.peek_string() {
+        return tokens.string();
+    }
+    match tokens.next() {
+        Token::Word(word) => Ok(word.value),
+        Token::Number(number, _) => Ok(number),
+        Token::Minus => match tokens.next() {
+            Token::Number(number, _) => Ok(format!("-{number}")),
+            _ => Err(tokens.unexpected_previous()),
+        },
+        _ => Err(tokens.unexpected_previous()),
+    }
+}
+
+/// After SHOW.
+pub(super) fn show(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.take_word("all") {
+        return Ok(Statement::Show(Show::All));
+    }
+    if tokens.take_word("table") {
+        return Ok(Statement::Show(Show::Table(tokens.table_name()?)));
+    }
+    if tokens.take_words(&["time", "zone"]) {
+        return Ok(Statement::Show(Show::Parameter("timezone".to_owned())));
+    }
+    if tokens.take_words(&["transaction", "isolation", "level"]) {
+        return Ok(Statement::Show(Show::Parameter("transaction_isolation".to_owned())));
+    }
+    const LISTS: [&str; 9] = [
+        "databases",
+        "schemas",
+        "tables",
+        "columns",
+        "grants",
+        "constraints",
+        "functions",
+        "procedures",
+        "view",
+    ];
+    if let Some(list) = LISTS.iter().find(|list| tokens.next_is_word(list)) {
+        return Err(Error::not_supported(format!("SHOW {}", list.to_ascii_uppercase())));
+    }
+    Ok(Statement::Show(Show::Parameter(parameter_name(tokens)?)))
+}
+
+/// After RESET.
+pub(super) fn reset(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let name = if tokens.take_word("all") { None } else { Some(parameter_name(tokens)?) };
+    Ok(Statement::Reset(Reset { name }))
+}
+
+/// After ALTER.
+pub(super) fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.take_words(&["system", "set"]) {
+        let name = parameter_name(tokens)?;
+        equals_or_to(tokens)?;
+        let value = set_value(tokens)?;
+        return Ok(Statement::AlterSystem(AlterSystem { name, value }));
+    }
+    let what = tokens.word()?;
+    Err(Error::not_supported(format!("ALTER {}", what.to_ascii_uppercase())))
+}
+
+/// After BEGIN or START TRANSACTION.
+pub(super) fn begin(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if !tokens.take_word("work") {
+        tokens.take_word("transaction");
+    }
+    transaction_modes(tokens).map(Statement::Begin)
+}
+
+/// Every isolation level is accepted and means the same.
+fn transaction_modes(tokens: &mut Tokens<'_>) -> Result<Begin> {
+    let mut begin = Begin::default();
+    loop {
+        if tokens.take_words(&["isolation", "level"]) {
+            let known = tokens.take_word("serializable")
+                || tokens.take_word("snapshot")
+                || tokens.take_words(&["read", "committed"])
+                || tokens.take_words(&["read", "uncommitted"])
+                || tokens.take_words(&["repeatable", "read"]);
+            if !known {
+                return Err(tokens.unexpected());
+            }
+        } else if tokens.take_words(&["read", "only"]) {
+            begin.read_only = true;
+        } else if tokens.take_words(&["read", "write"]) {
+            begin.read_only = false;
+        } else if !tokens.take(&Token::Comma) {
+            return Ok(begin);
+        }
+    }
+}
+
+/// After COMMIT, END, ROLLBACK or ABORT.
+pub(super) fn finish(tokens: &mut Tokens<'_>, statement: Statement) -> Result<Statement> {
+    if !tokens.take_word("work") {
+        tokens.take_word("transaction");
+    }
+    if tokens.next_is_word("to") {
+        return Err(Error::not_supported("SAVEPOINT"));
+    }
+    Ok(statement)
+}
+
+/// After PREPARE.
+pub(super) fn prepare(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let name = tokens.name()?;
+    let types = if tokens.take(&Token::LParen) {
+        let types = tokens.comma_separated(Tokens::sql_type)?;
+        tokens.expect(&Token::RParen)?;
+        types
+    } else {
+        Vec::new()
+    };
+    tokens.expect_word("as")?;
+    let prepared = super::statement(tokens)?;
+    match prepared {
+        Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_) => {
+            Ok(Statement::Prepare(Prepare { name, types, statement: Box::new(prepared) }))
+        }
+        _ => Err(Error::syntax("PREPARE takes SELECT, INSERT or DELETE")),
+    }
+}
+
+/// After EXECUTE.
+pub(super) fn execute(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let name = tokens.name()?;
+    let arguments = if tokens.take(&Token::LParen) {
+        let arguments = tokens.comma_separated(Tokens::expression)?;
+        tokens.expect(&Token::RParen)?;
+        arguments
+    } else {
+        Vec::new()
+    };
+    Ok(Statement::Execute(Execute { name, arguments }))
+}
+
+/// After DEALLOCATE.
+pub(super) fn deallocate(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    tokens.take_word("prepare");
+    Ok(Statement::Deallocate(all_or_name(tokens)?))
+}
+
+/// After CLOSE.
+pub(super) fn close(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    Ok(Statement::Close(all_or_name(tokens)?))
+}
+
+fn all_or_name(tokens: &mut Tokens<'_>) -> Result<Option<String>> {
+    if tokens.take_word("all") { Ok(None) } else { tokens.name().map(Some) }
+}
+
+/// After DECLARE.
+pub(super) fn declare(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let name = tokens.name()?;
+    tokens.expect_word("cursor")?;
+    tokens.expect_word("for")?;
+    let query = tokens.query()?;
+    Ok(Statement::DeclareCursor(DeclareCursor { name, query }))
+}
+
+/// After FETCH.
+pub(super) fn fetch(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let rows = if tokens.take_word("next") {
+        Some(1)
+    } else if tokens.take_word("all") {
+        None
+    } else if tokens.take_word("forward") {
+        if tokens.take_word("all") {
+            None
+        } else if tokens.next_is_word("from") || tokens.next_is_word("in") {
+            Some(1)
+        } else {
+            Some(tokens.unsigned()?)
+        }
+    } else if tokens.next_is_word("from") || tokens.next_is_word("in") {
+        Some(1)
+    } else {
+        return Err(tokens.unexpected());
+    };
+    if !tokens.take_word("in") {
+        tokens.expect_word("from")?;
+    }
+    Ok(Statement::Fetch(Fetch { name: tokens.name()?, rows }))
+}
+
+/// After CANCEL.
+pub(super) fn cancel(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let pid = i32::try_from(tokens.unsigned()?).map_err(|_| tokens.unexpected_previous())?;
+    let message = if tokens.peek_string() { Some(tokens.string()?) } else { None };
+    Ok(Statement::Cancel(Cancel { pid, message }))
+}

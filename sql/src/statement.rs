@@ -1,0 +1,614 @@
+//! What the parser gives: one type per statement, free of the syntax tree except where a query or
+//! an expression is kept for binding.
+
+use datafusion::sql::sqlparser::ast;
+use std::fmt;
+use std::ops::Range;
+
+use crate::types::SqlType;
+
+/// A statement and where it stands in the text.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The statement.
+    pub statement: Statement,
+    /// Its bytes in the text, without the semicolon.
+    pub text: Range<usize>,
+}
+
+/// Every statement that is understood.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// SELECT, WITH ... SELECT, set operations
+    Query(Box<ast::Query>),
+    /// INSERT
+    Insert(Insert),
+    /// CREATE TABLE with columns or LIKE
+    CreateTable(CreateTable),
+    /// CREATE TABLE ... AS and SELECT ... INTO
+    CreateTableAs(CreateTableAs),
+    /// DROP TABLE
+    DropTable(DropTable),
+    /// CREATE SCHEMA
+    CreateSchema(CreateSchema),
+    /// DROP SCHEMA
+    DropSchema(DropSchema),
+    /// TRUNCATE
+    Truncate(TableName),
+    /// DELETE
+    Delete(Delete),
+    /// EXPLAIN
+    Explain(Explain),
+    /// SET
+    Set(Set),
+    /// SET SESSION CHARACTERISTICS and SET TRANSACTION: accepted, without effect
+    SetTransaction,
+    /// ALTER SYSTEM SET
+    AlterSystem(AlterSystem),
+    /// SHOW
+    Show(Show),
+    /// RESET
+    Reset(Reset),
+    /// COPY
+    Copy(Box<Copy>),
+    /// ANALYZE
+    Analyze(Analyze),
+    /// VACUUM
+    Vacuum(Vacuum),
+    /// BEGIN, START TRANSACTION
+    Begin(Begin),
+    /// COMMIT, END
+    Commit,
+    /// ROLLBACK, ABORT
+    Rollback,
+    /// PREPARE
+    Prepare(Prepare),
+    /// EXECUTE
+    Execute(Execute),
+    /// DEALLOCATE; None is ALL
+    Deallocate(Option<String>),
+    /// DECLARE ... CURSOR
+    DeclareCursor(DeclareCursor),
+    /// FETCH
+    Fetch(Fetch),
+    /// CLOSE; None is ALL
+    Close(Option<String>),
+    /// CANCEL
+    Cancel(Cancel),
+}
+
+/// A possibly qualified table name, folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// Database, which must be the current one.
+    pub database: Option<String>,
+    /// Schema; without one the search path decides.
+    pub schema: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.database, &self.schema].into_iter().flatten() {
+            write!(formatter, "{part}.")?;
+        }
+        formatter.write_str(&self.name)
+    }
+}
+
+/// INSERT INTO table [(columns)] source.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    /// The target.
+    pub table: TableName,
+    /// The named columns; empty if none are named.
+    pub columns: Vec<String>,
+    /// Where the rows come from.
+    pub source: InsertSource,
+}
+
+/// Where the rows of an INSERT come from.
+#[derive(Debug, Clone)]
+pub enum InsertSource {
+    /// DEFAULT VALUES
+    Defaults,
+    /// VALUES (...), (...)
+    Values(Vec<Vec<InsertValue>>),
+    /// A query
+    Query(Box<ast::Query>),
+}
+
+/// One value of a VALUES row.
+#[derive(Debug, Clone)]
+pub enum InsertValue {
+    /// DEFAULT
+    Default,
+    /// An expression
+    Expression(ast::Expr),
+}
+
+/// DISTSTYLE
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DistStyle {
+    /// AUTO
+    #[default]
+    Auto,
+    /// EVEN
+    Even,
+    /// KEY
+    Key,
+    /// ALL
+    All,
+}
+
+/// SORTKEY
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SortKey {
+    /// SORTKEY AUTO, the default
+    #[default]
+    Auto,
+    /// [COMPOUND] SORTKEY (columns)
+    Compound(Vec<String>),
+    /// INTERLEAVED SORTKEY (columns)
+    Interleaved(Vec<String>),
+}
+
+/// The name after ENCODE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// RAW
+    Raw,
+    /// AZ64
+    Az64,
+    /// BYTEDICT
+    Bytedict,
+    /// DELTA
+    Delta,
+    /// DELTA32K
+    Delta32k,
+    /// LZO
+    Lzo,
+    /// MOSTLY8
+    Mostly8,
+    /// MOSTLY16
+    Mostly16,
+    /// MOSTLY32
+    Mostly32,
+    /// RUNLENGTH
+    RunLength,
+    /// TEXT255
+    Text255,
+    /// TEXT32K
+    Text32k,
+    /// ZSTD
+    Zstd,
+}
+
+/// The attributes after the column list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableAttributes {
+    /// DISTSTYLE, or KEY if only a DISTKEY was given; None if neither was.
+    pub dist_style: Option<DistStyle>,
+    /// The DISTKEY column.
+    pub dist_key: Option<String>,
+    /// The sort key.
+    pub sort_key: SortKey,
+    /// ENCODE AUTO was written.
+    pub encode_auto: bool,
+    /// BACKUP YES or NO.
+    pub backup: Option<bool>,
+}
+
+/// CREATE TABLE with columns.
+#[derive(Debug, Clone)]
+pub struct CreateTable {
+    /// The new table.
+    pub name: TableName,
+    /// IF NOT EXISTS
+    pub if_not_exists: bool,
+    /// The columns, without those of `like`.
+    pub columns: Vec<ColumnDefinition>,
+    /// LIKE parent
+    pub like: Option<LikeTable>,
+    /// Informational keys.
+    pub constraints: Vec<Constraint>,
+    /// Distribution, sort key and the rest.
+    pub attributes: TableAttributes,
+}
+
+/// A column of CREATE TABLE.
+#[derive(Debug, Clone)]
+pub struct ColumnDefinition {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub sql_type: SqlType,
+    /// NOT NULL, also by PRIMARY KEY.
+    pub not_null: bool,
+    /// The text of DEFAULT.
+    pub default: Option<String>,
+    /// ENCODE
+    pub encoding: Option<Encoding>,
+}
+
+/// LIKE parent [{INCLUDING | EXCLUDING} DEFAULTS]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LikeTable {
+    /// The table to copy from.
+    pub parent: TableName,
+    /// INCLUDING DEFAULTS
+    pub including_defaults: bool,
+}
+
+/// A key that is stored but not enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    /// PRIMARY KEY (columns)
+    PrimaryKey(Vec<String>),
+    /// UNIQUE (columns)
+    Unique(Vec<String>),
+    /// FOREIGN KEY (columns) REFERENCES table [(columns)]
+    ForeignKey {
+        /// Referencing columns.
+        columns: Vec<String>,
+        /// Referenced table.
+        table: TableName,
+        /// Referenced columns; empty for its primary key.
+        referenced: Vec<String>,
+    },
+}
+
+/// CREATE TABLE ... AS query.
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    /// The new table.
+    pub name: TableName,
+    /// IF NOT EXISTS
+    pub if_not_exists: bool,
+    /// Column names; empty to take those of the query.
+    pub columns: Vec<String>,
+    /// Distribution, sort key and the rest.
+    pub attributes: TableAttributes,
+    /// The query.
+    pub query: Box<ast::Query>,
+}
+
+/// DROP TABLE
+#[derive(Debug, Clone)]
+pub struct DropTable {
+    /// The tables.
+    pub tables: Vec<TableName>,
+    /// IF EXISTS
+    pub if_exists: bool,
+    /// CASCADE
+    pub cascade: bool,
+}
+
+/// CREATE SCHEMA
+#[derive(Debug, Clone)]
+pub struct CreateSchema {
+    /// Its name.
+    pub name: String,
+    /// IF NOT EXISTS
+    pub if_not_exists: bool,
+    /// AUTHORIZATION
+    pub owner: Option<String>,
+}
+
+/// DROP SCHEMA
+#[derive(Debug, Clone)]
+pub struct DropSchema {
+    /// The schemas.
+    pub schemas: Vec<String>,
+    /// IF EXISTS
+    pub if_exists: bool,
+    /// CASCADE
+    pub cascade: bool,
+}
+
+/// DELETE [FROM] table [USING ...] [WHERE ...]
+#[derive(Debug, Clone)]
+pub struct Delete {
+    /// The target.
+    pub table: TableName,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// USING
+    pub using: Vec<ast::TableWithJoins>,
+    /// WHERE
+    pub selection: Option<ast::Expr>,
+}
+
+/// EXPLAIN
+#[derive(Debug, Clone)]
+pub struct Explain {
+    /// ANALYZE: run it and report what happened. Not in Redshift.
+    pub analyze: bool,
+    /// VERBOSE
+    pub verbose: bool,
+    /// What is explained.
+    pub statement: Box<Statement>,
+}
+
+/// The right side of SET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetValue {
+    /// TO DEFAULT
+    Default,
+    /// The values of the list, without quotes.
+    Values(Vec<String>),
+}
+
+/// SET [LOCAL | SESSION] name TO value
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Until the end of the transaction only.
+    pub local: bool,
+    /// The parameter, in lower case, possibly with one dot.
+    pub name: String,
+    /// Its new value.
+    pub value: SetValue,
+}
+
+/// ALTER SYSTEM SET name = value
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterSystem {
+    /// The parameter, in lower case.
+    pub name: String,
+    /// Its new value.
+    pub value: SetValue,
+}
+
+/// SHOW
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// SHOW ALL
+    All,
+    /// SHOW parameter
+    Parameter(String),
+    /// SHOW TABLE table
+    Table(TableName),
+}
+
+/// RESET; None is ALL
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// The parameter, in lower case.
+    pub name: Option<String>,
+}
+
+/// ANALYZE
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analyze {
+    /// VERBOSE
+    pub verbose: bool,
+    /// The table; None for all.
+    pub table: Option<TableName>,
+    /// The columns; empty for all.
+    pub columns: Vec<String>,
+    /// PREDICATE COLUMNS
+    pub predicate_columns: bool,
+}
+
+/// VACUUM
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vacuum {
+    /// What to do.
+    pub mode: VacuumMode,
+    /// The table; None for all.
+    pub table: Option<TableName>,
+    /// TO n PERCENT
+    pub percent: Option<u8>,
+    /// BOOST
+    pub boost: bool,
+}
+
+/// The kinds of VACUUM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VacuumMode {
+    /// FULL, the default
+    Full,
+    /// SORT ONLY
+    SortOnly,
+    /// DELETE ONLY
+    DeleteOnly,
+    /// REINDEX
+    Reindex,
+    /// RECLUSTER
+    Recluster,
+}
+
+/// BEGIN
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Begin {
+    /// READ ONLY
+    pub read_only: bool,
+}
+
+/// PREPARE name [(types)] AS statement
+#[derive(Debug, Clone)]
+pub struct Prepare {
+    /// Its name.
+    pub name: String,
+    /// The parameter types.
+    pub types: Vec<SqlType>,
+    /// What is prepared.
+    pub statement: Box<Statement>,
+}
+
+/// EXECUTE name [(arguments)]
+#[derive(Debug, Clone)]
+pub struct Execute {
+    /// The prepared statement.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Vec<ast::Expr>,
+}
+
+/// DECLARE name CURSOR FOR query
+#[derive(Debug, Clone)]
+pub struct DeclareCursor {
+    /// The cursor.
+    pub name: String,
+    /// Its query.
+    pub query: Box<ast::Query>,
+}
+
+/// FETCH
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The cursor.
+    pub name: String,
+    /// Rows to fetch; None is ALL.
+    pub rows: Option<u64>,
+}
+
+/// CANCEL pid ['message']
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// The backend.
+    pub pid: i32,
+    /// Told to its client.
+    pub message: Option<String>,
+}
+
+/// A value that must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the value in.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// Gives the value out, to the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// COPY table [(columns)] FROM 'source' options
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// The target.
+    pub table: TableName,
+    /// The named columns; empty for all.
+    pub columns: Vec<String>,
+    /// What stands after FROM: an object prefix, or with `manifest` the manifest itself.
+    pub source: String,
+    /// Whose right to read the source.
+    pub authorization: Authorization,
+    /// REGION
+    pub region: Option<String>,
+    /// How the bytes are read.
+    pub format: CopyFormat,
+    /// How the files are compressed.
+    pub compression: Compression,
+    /// MANIFEST
+    pub manifest: bool,
+    /// IGNOREHEADER
+    pub ignore_header: u64,
+    /// NULL AS; None is \N.
+    pub null_as: Option<String>,
+    /// DATEFORMAT
+    pub date_format: Option<String>,
+    /// TIMEFORMAT
+    pub time_format: Option<String>,
+    /// EMPTYASNULL
+    pub empty_as_null: bool,
+    /// BLANKSASNULL
+    pub blanks_as_null: bool,
+    /// TRUNCATECOLUMNS
+    pub truncate_columns: bool,
+    /// TRIMBLANKS
+    pub trim_blanks: bool,
+    /// IGNOREBLANKLINES
+    pub ignore_blank_lines: bool,
+    /// FILLRECORD
+    pub fill_record: bool,
+    /// ACCEPTINVCHARS: the replacement.
+    pub accept_invalid_characters: Option<char>,
+    /// MAXERROR
+    pub max_error: u64,
+    /// NOLOAD
+    pub no_load: bool,
+    /// COMPUPDATE
+    pub compupdate: CompUpdate,
+    /// STATUPDATE; None is the default.
+    pub statupdate: Option<bool>,
+}
+
+/// The authorization clause of COPY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// None was given: the server's own credentials.
+    Server,
+    /// IAM_ROLE
+    IamRole(String),
+    /// Access keys
+    Keys {
+        /// ACCESS_KEY_ID
+        access_key_id: String,
+        /// SECRET_ACCESS_KEY
+        secret_access_key: Secret,
+        /// SESSION_TOKEN
+        session_token: Option<Secret>,
+    },
+}
+
+/// The data format of COPY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Fields between delimiters, without quotes.
+    Delimited {
+        /// DELIMITER, default |.
+        delimiter: u8,
+        /// ESCAPE
+        escape: bool,
+        /// REMOVEQUOTES
+        remove_quotes: bool,
+    },
+    /// CSV
+    Csv {
+        /// DELIMITER, default comma.
+        delimiter: u8,
+        /// QUOTE, default ".
+        quote: u8,
+    },
+    /// PARQUET
+    Parquet,
+}
+
+/// File compression of COPY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// GZIP
+    Gzip,
+    /// ZSTD
+    Zstd,
+}
+
+/// COMPUPDATE
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompUpdate {
+    /// Not given.
+    #[default]
+    Default,
+    /// PRESET
+    Preset,
+    /// ON
+    On,
+    /// OFF
+    Off,
+}
