@@ -5,7 +5,7 @@
 //! 2. [`Binder`] turns a query, an INSERT or a CREATE TABLE AS into a DataFusion logical plan against
 //!    a [`Catalog`] snapshot and the [`SessionValues`]; [`SqlType`] is the type system.
 //! 3. [`functions()`] are the functions that such plans use beside DataFusion's own, and
-//!    [`optimizer_rules`] the optimizer rules that are safe for them.
+//!    [`rewrite::optimizer_rules`] the optimizer rules that are safe for them.
 //!
 //! The crate is pure: the same text, session values and catalog snapshot give the same plan. It
 //! reads no clock and no file, and knows no DataFusion session. No DataFusion DDL, DML, COPY or SET
@@ -14,21 +14,20 @@
 mod binder;
 mod catalog;
 mod dialect;
-mod error;
+pub mod error;
 mod functions;
 mod limits;
 mod parser;
-mod rewrite;
-mod statement;
-mod types;
+pub mod rewrite;
+pub mod statement;
+pub mod types;
 
-pub use binder::Binder;
+pub use binder::{Binder, parameter_types};
 pub use catalog::{Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTable};
 pub use datafusion::sql::sqlparser::ast;
-pub use error::{Error, ErrorKind, Result, raise, raised};
+pub use error::{Error, Result};
 pub use functions::{Functions, functions};
 pub use limits::Limits;
 pub use parser::{parse, parse_expression};
-pub use rewrite::optimizer_rules;
-pub use statement::*;
-pub use types::{CHAR_BYTES_MAX, SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX};
+pub use statement::{Parsed, Statement};
+pub use types::SqlType;

@@ -1,6 +1,5 @@
 //! INSERT and CREATE TABLE AS: plans whose output is exactly the columns of the target.
 
-use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
@@ -19,14 +18,13 @@ pub(super) fn bind(
     binder: &Binder<'_>,
     insert: &Insert,
     target: &TargetTable,
-    parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let named = named_columns(insert, target)?;
     match &insert.source {
-        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target, parameter_types),
-        InsertSource::Values(rows) => values(binder, rows, &named, target, parameter_types),
+        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target),
+        InsertSource::Values(rows) => values(binder, rows, &named, target),
         InsertSource::Query(query) => {
-            let plan = binder.bind_query(query, parameter_types)?;
+            let plan = binder.bind_query(query, &[])?;
             from_query(binder, plan, &named, target)
         }
     }
@@ -134,7 +132,6 @@ fn values(
     rows: &[Vec<InsertValue>],
     named: &[usize],
     target: &TargetTable,
-    parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let defaults: Vec<Expr> =
         target.columns.iter().map(|column| default_of(binder, column)).collect::<Result<_>>()?;
@@ -149,7 +146,7 @@ fn values(
                 Some(literal) => {
                     Expr::Literal(cast_value(&literal, sql_type, CastMode::Assignment)?, None)
                 }
-                None => bind_value(binder, expression, sql_type, parameter_types)?,
+                None => bind_value(binder, expression, sql_type)?,
             };
         }
         bound_rows.push(bound);
@@ -170,28 +167,19 @@ fn values(
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
 }
 
-fn bind_value(
-    binder: &Binder<'_>,
-    expression: &ast::Expr,
-    sql_type: SqlType,
-    parameter_types: &[Option<DataType>],
-) -> Result<Expr> {
+fn bind_value(binder: &Binder<'_>, expression: &ast::Expr, sql_type: SqlType) -> Result<Expr> {
     if let ast::Expr::Value(value) = expression
         && let ast::Value::Placeholder(id) = &value.value
     {
-        // A parameter without a declared type has that of its column.
-        let position = id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
-        let declared =
-            position.checked_sub(1).and_then(|index| parameter_types.get(index)?.clone());
-        let data_type = declared.unwrap_or_else(|| sql_type.arrow_type());
-        let field = datafusion::arrow::datatypes::Field::new("", data_type, true);
+        // A parameter has the type of its column.
+        let field = arrow::datatypes::Field::new("", sql_type.arrow_type(), true);
         let placeholder = datafusion::logical_expr::expr::Placeholder::new_with_field(
             id.clone(),
             Some(std::sync::Arc::new(field)),
         );
         return assign(Expr::Placeholder(placeholder), sql_type, &DFSchema::empty());
     }
-    let bound = binder.plan_expressions(std::slice::from_ref(expression), parameter_types)?;
+    let bound = binder.plan_expressions(std::slice::from_ref(expression), &[])?;
     match bound.into_iter().next() {
         Some(value) => assign(value, sql_type, &DFSchema::empty()),
         None => Err(Error::new(ErrorKind::Internal, "a value has no expression")),
@@ -228,51 +216,42 @@ fn number(text: &str, negative: bool) -> Option<ScalarValue> {
     }
 }
 
-/// The columns of a table made by a query.
-pub(super) fn create_as(
-    plan: LogicalPlan,
-    names: &[String],
-) -> Result<(LogicalPlan, Vec<(String, SqlType)>)> {
-    let fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
-    if names.len() > fields.len() {
+/// The plan of a query with the names and types of the columns of a new table.
+pub(super) fn create_as(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    let schema = plan.schema().clone();
+    if names.len() > schema.fields().len() {
         return Err(Error::syntax("CREATE TABLE AS specifies too many column names"));
     }
-    let mut columns: Vec<(String, SqlType)> = Vec::with_capacity(fields.len());
-    for (index, field) in fields.iter().enumerate() {
+    let mut seen = HashSet::new();
+    let mut outputs = Vec::with_capacity(schema.fields().len());
+    for (index, (field, column)) in schema.fields().iter().zip(schema.columns()).enumerate() {
         let name = names.get(index).unwrap_or_else(|| field.name()).clone();
-        if columns.iter().any(|(other, _)| *other == name) {
+        if !seen.insert(name.clone()) {
             return Err(Error::new(
                 ErrorKind::DuplicateColumn,
                 format!("column \"{name}\" specified more than once"),
             ));
         }
-        let Some(sql_type) = stored_type(field) else {
-            return Err(Error::not_supported(format!(
-                "a column of type {} in a table",
-                field.data_type()
-            )));
-        };
-        columns.push((name, sql_type));
+        outputs.push(stored(field, Expr::Column(column))?.alias(name));
     }
-    let schema = plan.schema().clone();
-    let sources = schema.columns().into_iter().map(Expr::Column);
-    let outputs = sources.zip(&columns).map(|(source, (name, sql_type))| {
-        let same = source.get_type(schema.as_ref())? == sql_type.arrow_type();
-        let value = if same { source } else { cast_call(source, *sql_type, CastMode::Explicit) };
-        Ok(value.alias(name.clone()))
-    });
-    let outputs = outputs.collect::<Result<Vec<Expr>>>()?;
-    let plan = LogicalPlanBuilder::from(plan).project(outputs)?.build()?;
-    Ok((plan, columns))
+    Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
 }
 
-/// A string without a known length gets the longest VARCHAR, so that nothing is cut.
-fn stored_type(field: &datafusion::arrow::datatypes::Field) -> Option<SqlType> {
+/// A value as a table can hold it. A string without a known length gets the longest VARCHAR, so
+/// that nothing is cut.
+fn stored(field: &arrow::datatypes::Field, value: Expr) -> Result<Expr> {
+    let Some(sql_type) = SqlType::of_field(field) else {
+        return Err(Error::not_supported(format!(
+            "a column of type {} in a table",
+            field.data_type()
+        )));
+    };
     let has_length = field.metadata().contains_key(crate::types::TYPE_METADATA_KEY);
-    match SqlType::of_field(field)? {
+    Ok(match sql_type {
         SqlType::VarChar(_) if !has_length => {
-            Some(SqlType::VarChar(crate::types::VARCHAR_BYTES_MAX))
+            cast_call(value, SqlType::VarChar(crate::types::VARCHAR_BYTES_MAX), CastMode::Explicit)
         }
-        known => Some(known),
-    }
+        _ if *field.data_type() == sql_type.arrow_type() => value,
+        _ => cast_call(value, sql_type, CastMode::Explicit),
+    })
 }

@@ -14,6 +14,7 @@ mod provider;
 mod session_functions;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
@@ -64,21 +65,16 @@ impl<'a> Binder<'a> {
     ///
     /// # Errors
     /// As for a query, and for columns and values that do not fit the target.
-    pub fn bind_insert(
-        &self,
-        insert: &Insert,
-        target: &TargetTable,
-        parameter_types: &[Option<DataType>],
-    ) -> Result<LogicalPlan> {
-        insert::bind(self, insert, target, parameter_types)
+    pub fn bind_insert(&self, insert: &Insert, target: &TargetTable) -> Result<LogicalPlan> {
+        insert::bind(self, insert, target)
     }
 
-    /// The plan of CREATE TABLE AS and the columns of the new table: the output of the plan has
-    /// their names and Arrow types.
+    /// The plan of CREATE TABLE AS: its output fields are the columns of the new table, with types
+    /// for [`SqlType::of_field`].
     ///
     /// # Errors
     /// As for a query, and for columns without a name or a type that tables have.
-    pub fn bind_ctas(&self, ctas: &CreateTableAs) -> Result<(LogicalPlan, Vec<(String, SqlType)>)> {
+    pub fn bind_ctas(&self, ctas: &CreateTableAs) -> Result<LogicalPlan> {
         let plan = self.bind_query(&ctas.query, &[])?;
         insert::create_as(plan, &ctas.columns)
     }
@@ -108,13 +104,18 @@ impl<'a> Binder<'a> {
         self.bind_query(&expression::select_of_delete(delete)?, parameter_types)
     }
 
-    /// The values of expressions without columns, such as the arguments of EXECUTE, as a plan of
-    /// one row.
+    /// The value of an expression without columns, such as an argument of EXECUTE, as a type.
     ///
     /// # Errors
-    /// As for a query.
-    pub fn bind_values(&self, expressions: &[ast::Expr]) -> Result<LogicalPlan> {
-        self.bind_query(&expression::select_of(expressions), &[])
+    /// If it is not a constant, or has no value of the type.
+    pub fn constant(&self, expression: &ast::Expr, data_type: &DataType) -> Result<ScalarValue> {
+        let bound = self.plan_expressions(std::slice::from_ref(expression), &[])?;
+        match bound.into_iter().next().map(rewrite::fold).transpose()? {
+            Some(Expr::Literal(value, _)) => {
+                Ok(crate::functions::cast_constant(&value, data_type)?)
+            }
+            _ => Err(Error::not_supported("an expression that is not constant")),
+        }
     }
 
     fn plan(&self, query: ast::Query, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan> {
@@ -160,6 +161,28 @@ impl<'a> Binder<'a> {
     fn one_row() -> LogicalPlanBuilder {
         LogicalPlanBuilder::empty(true)
     }
+}
+
+/// The types of the parameters of a plan, $1 first: as declared, else as the plan uses them.
+///
+/// # Errors
+/// If a parameter has no determinable type.
+pub fn parameter_types(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>> {
+    let used = plan.get_parameter_types()?;
+    let position = |id: &String| id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+    let count = used.keys().map(position).max().unwrap_or(0).max(declared.len());
+    (1..=count)
+        .map(|position| {
+            let declared = declared.get(position - 1).cloned().flatten();
+            let found = used.get(&format!("${position}")).cloned().flatten();
+            declared.or(found).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::IndeterminateType,
+                    format!("could not determine data type of parameter ${position}"),
+                )
+            })
+        })
+        .collect()
 }
 
 fn parser_options() -> ParserOptions {

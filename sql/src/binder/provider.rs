@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::planner::{CheckedArithmetic, RedshiftTypes};
 use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind};
-use crate::functions::{Functions, functions};
+use crate::functions::{Registry, registry};
 use crate::statement::TableName;
 
 /// The planner's view of one binding.
@@ -21,7 +21,7 @@ pub(super) struct Provider<'a> {
     catalog: &'a dyn Catalog,
     session: &'a SessionValues,
     options: &'a ConfigOptions,
-    functions: &'static Functions,
+    functions: &'static Registry,
     planners: Vec<Arc<dyn ExprPlanner>>,
     types: Arc<RedshiftTypes>,
 }
@@ -38,7 +38,7 @@ impl<'a> Provider<'a> {
             catalog,
             session,
             options,
-            functions: functions(),
+            functions: registry(),
             planners,
             types: Arc::new(RedshiftTypes),
         }

@@ -90,12 +90,14 @@ pub(super) fn function(function: &mut Function, session: &SessionValues) -> Resu
     Ok(replacement)
 }
 
-fn simple_name(function: &Function) -> Result<String> {
+fn simple_name(function: &mut Function) -> Result<String> {
     let parts: Vec<String> = function.name.0.iter().map(ToString::to_string).collect();
     match parts.as_slice() {
         [name] => Ok(name.clone()),
-        [schema, _] if schema == "pg_catalog" => {
-            Err(Error::not_supported("a function name with a schema"))
+        [schema, name] if schema == "pg_catalog" => {
+            let name = name.clone();
+            function.name = ast::ObjectName::from(vec![Ident::new(name.clone())]);
+            Ok(name)
         }
         _ => Err(Error::not_supported("a function name with a schema")),
     }

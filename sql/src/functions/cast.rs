@@ -24,7 +24,7 @@ use super::decimal::{overflow, power_of_ten};
 use super::integer::out_of_range;
 use super::parse_value;
 use crate::error::raise;
-use crate::types::{SqlType, TYPE_METADATA_KEY};
+use crate::types::{SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX};
 
 /// Its name in plans.
 pub(super) const NAME: &str = "redshift_cast";
@@ -65,6 +65,18 @@ pub(crate) fn cast_value(
 ) -> Result<ScalarValue> {
     let array = cast_array(&value.to_array()?, sql_type, mode)?;
     ScalarValue::try_from_array(&array, 0)
+}
+
+/// A constant as an Arrow type of ours.
+pub(crate) fn cast_constant(value: &ScalarValue, data_type: &DataType) -> Result<ScalarValue> {
+    match SqlType::from_arrow(data_type) {
+        Some(SqlType::VarChar(_)) => {
+            cast_value(value, SqlType::VarChar(VARCHAR_BYTES_MAX), CastMode::Assignment)?
+                .cast_to(data_type)
+        }
+        Some(sql_type) => cast_value(value, sql_type, CastMode::Assignment),
+        None => value.cast_to(data_type),
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,6 @@
 //! The functions of bound plans: ours, and those of DataFusion that mean the same in Redshift.
 //!
-//! [`Functions::own`] must be registered, over DataFusion's, wherever plans run; names decide which
-//! function a node runs.
+//! [`functions()`] must be registered wherever plans run; names decide which function a node runs.
 
 mod arithmetic;
 mod average;
@@ -23,7 +22,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 pub(crate) use arithmetic::{Arithmetic, is_arithmetic};
-pub(crate) use cast::{CastMode, cast_call, cast_value};
+pub(crate) use cast::{CastMode, cast_call, cast_constant, cast_value};
 pub(crate) use decimal::tightest;
 
 /// DataFusion's scalar functions whose results are those of Redshift.
@@ -127,8 +126,33 @@ const ALIASES: [(&str, &str); 19] = [
     ("date_add", "dateadd"),
 ];
 
-/// The functions that a text may name and that a plan may hold.
+/// Every function that a plan may hold: DataFusion's, with ours in place of those that wrap, have no
+/// bound or mean something else. Nodes that run plans register them all.
 pub struct Functions {
+    /// Scalar functions.
+    pub scalar: Vec<Arc<ScalarUDF>>,
+    /// Aggregate functions.
+    pub aggregate: Vec<Arc<AggregateUDF>>,
+    /// Window functions.
+    pub window: Vec<Arc<WindowUDF>>,
+}
+
+/// All functions, for a node that runs plans.
+pub fn functions() -> Functions {
+    let registry = registry();
+    let is_own = |name: &str| registry.own_scalar.iter().any(|own| own.name() == name);
+    let is_own_aggregate = |name: &str| registry.own_aggregate.iter().any(|own| own.name() == name);
+    let mut scalar = SessionStateDefaults::default_scalar_functions();
+    scalar.retain(|function| !is_own(function.name()));
+    scalar.extend(registry.own_scalar.iter().cloned());
+    let mut aggregate = SessionStateDefaults::default_aggregate_functions();
+    aggregate.retain(|function| !is_own_aggregate(function.name()));
+    aggregate.extend(registry.own_aggregate.iter().cloned());
+    Functions { scalar, aggregate, window: SessionStateDefaults::default_window_functions() }
+}
+
+/// The functions that a text may name.
+pub(crate) struct Registry {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     aggregate: HashMap<String, Arc<AggregateUDF>>,
     window: HashMap<String, Arc<WindowUDF>>,
@@ -136,30 +160,20 @@ pub struct Functions {
     own_aggregate: Vec<Arc<AggregateUDF>>,
 }
 
-impl Functions {
+impl Registry {
     /// The scalar function of a name in lower case.
-    pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+    pub(crate) fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         self.scalar.get(resolve(name)).cloned()
     }
 
     /// The aggregate function of a name in lower case.
-    pub fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+    pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregate.get(resolve(name)).cloned()
     }
 
     /// The window function of a name in lower case.
-    pub fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
+    pub(crate) fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
         self.window.get(resolve(name)).cloned()
-    }
-
-    /// Our own scalar functions, to be registered over DataFusion's.
-    pub fn own_scalar(&self) -> &[Arc<ScalarUDF>] {
-        &self.own_scalar
-    }
-
-    /// Our own aggregate functions, to be registered over DataFusion's.
-    pub fn own_aggregate(&self) -> &[Arc<AggregateUDF>] {
-        &self.own_aggregate
     }
 }
 
@@ -167,14 +181,14 @@ fn resolve(name: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, target)| target)
 }
 
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(build);
+static REGISTRY: LazyLock<Registry> = LazyLock::new(build);
 
 /// The registry, built once.
-pub fn functions() -> &'static Functions {
-    &FUNCTIONS
+pub(crate) fn registry() -> &'static Registry {
+    &REGISTRY
 }
 
-fn build() -> Functions {
+fn build() -> Registry {
     let own_scalar: Vec<Arc<ScalarUDF>> = [
         arithmetic::functions(),
         vec![negate::function(), cast::function()],
@@ -187,7 +201,7 @@ fn build() -> Functions {
     .collect();
     let own_aggregate: Vec<Arc<AggregateUDF>> =
         [sum::function(), average::function(), single_value::function()].map(Arc::new).into();
-    let mut functions = Functions {
+    let mut functions = Registry {
         scalar: HashMap::new(),
         aggregate: HashMap::new(),
         window: HashMap::new(),
@@ -222,7 +236,7 @@ fn build() -> Functions {
 
 fn own(name: &str) -> Arc<ScalarUDF> {
     #[expect(clippy::expect_used, reason = "every caller names a function of this registry")]
-    functions().scalar(name).expect("our own functions are in the registry")
+    registry().scalar(name).expect("our own functions are in the registry")
 }
 
 /// The checked function of an operator.
@@ -248,5 +262,5 @@ pub(crate) fn date_part() -> Arc<ScalarUDF> {
 /// The aggregate that fails on a second row.
 pub(crate) fn single_value() -> Arc<AggregateUDF> {
     #[expect(clippy::expect_used, reason = "the registry is built with it")]
-    functions().aggregate(single_value::NAME).expect("our own functions are in the registry")
+    registry().aggregate(single_value::NAME).expect("our own functions are in the registry")
 }

@@ -215,3 +215,6 @@ fn explain(tokens: &mut Tokens<'_>) -> Result<Statement> {
         _ => Err(Error::syntax("EXPLAIN takes SELECT, INSERT, DELETE or CREATE TABLE AS")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,17 @@ mod optimizer;
 mod scalar_subquery;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::Result;
 pub use optimizer::optimizer_rules;
+
+/// The value of an expression over literals; the expression itself if it cannot be computed now.
+pub(crate) fn fold(expr: Expr) -> Result<Expr> {
+    Ok(constant::fold(expr)?)
+}
 
 /// Finishes a plan, its subqueries included.
 pub(crate) fn finish(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -36,9 +41,6 @@ fn finish_node(plan: LogicalPlan) -> datafusion::common::Result<Transformed<Logi
         let finished = expression::finish(expr, &schema)?;
         Ok(finished.update_data(|expr| name.restore(expr)))
     })?;
-    if rewritten.transformed {
-        return Ok(Transformed::yes(rewritten.data.recompute_schema()?));
-    }
-    // An input may have changed the types of its columns.
+    // Also without a change here: an input may have changed the types of its columns.
     Ok(Transformed::yes(rewritten.data.recompute_schema()?))
 }
