@@ -90,8 +90,9 @@ pub trait WireSession: Send + 'static {
         cancel: CancelHandle,
     ) -> Result<Execution, Report>;
 
-    /// Begins the implicit transaction of a simple string or of an extended batch. Does nothing
-    /// inside a transaction block. A BEGIN inside turns it into a block.
+    /// Called before each statement: begins the implicit transaction of a simple string or of an
+    /// extended batch. Does nothing inside a transaction block, or if the implicit transaction
+    /// has begun. A BEGIN inside turns it into a block.
     async fn begin_implicit(&mut self, extent: ImplicitExtent) -> Result<(), Report>;
 
     /// Ends the implicit transaction, if it still is one; does nothing inside a block.
