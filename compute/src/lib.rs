@@ -1,4 +1,31 @@
-//! Placeholder.
+//! A compute node: runs plans on its slices.
+//!
+//! Holds no catalog and decides no commit: which segments make up a table is the leader's
+//! knowledge, handed over as a [`TableVersion`]. In reading order:
+//!
+//! * [`placement`]: which row belongs to which slice;
+//! * `node`: files, cache, memory and spill space of the node ([`Node`]);
+//! * `table`: a table version as a query sees it ([`SliceTable`]);
+//! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
+//! * [`load`]: rows of objects in [`object_storage`], for COPY;
+//! * `write`: rows of a query or a load, as segments that wait for their commit ([`write_table`]);
+//! * [`error`]: how an error carries its SQLSTATE to the leader.
 
+pub mod error;
 pub mod load;
 pub mod object_storage;
+pub mod placement;
+pub mod plan;
+
+mod memory;
+mod node;
+mod statistics;
+mod table;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::{Node, NodeConfig};
+pub use table::{Distribution, SliceTable, TableVersion};
+pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

@@ -1,0 +1,87 @@
+//! How errors of this crate reach the leader: as a `DataFusionError` that carries its SQLSTATE.
+//!
+//! A typed error is flattened to text when it crosses nodes; the tag of
+//! [`DataFusionError::Context`] survives, so the code travels there as `SQLSTATE:xxxxx`.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use datafusion::common::DataFusionError;
+
+/// What can go wrong with a node itself, apart from its queries.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A segment could not be read or removed; the operator acts.
+    #[error(transparent)]
+    Storage(#[from] storage::error::Error),
+    /// The spill directory could not be emptied or made; the operator acts.
+    #[error("cannot empty the spill directory {}", path.display())]
+    Spill {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Memory or spill space could not be set up; the operator acts.
+    #[error("cannot set up memory and spill space")]
+    Runtime(#[source] DataFusionError),
+    /// The node is configured with no slices; the operator acts.
+    #[error("a node needs at least one slice")]
+    NoSlices,
+}
+
+/// Starts the context tag that carries a SQLSTATE.
+pub const SQLSTATE_TAG: &str = "SQLSTATE:";
+
+/// An error with a code of PostgreSQL's table (`errcodes-appendix`) and a primary message.
+pub fn with_sqlstate(code: &'static str, message: impl Into<String>) -> DataFusionError {
+    DataFusionError::Context(
+        format!("{SQLSTATE_TAG}{code}"),
+        Box::new(DataFusionError::Execution(message.into())),
+    )
+}
+
+/// A storage error as a query sees it: damaged files are XX001, a full disk is 53100, any other
+/// refusal of the operating system is 58030.
+pub fn storage_error(error: storage::error::Error) -> DataFusionError {
+    let code = match &error {
+        storage::error::Error::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "53100",
+            _ => "58030",
+        },
+        storage::error::Error::Corrupt { .. } => "XX001",
+        _ => "XX000",
+    };
+    with_sqlstate(code, chain(&error))
+}
+
+/// The message and the messages of its causes: the chain itself does not cross nodes.
+fn chain(error: &storage::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_keeps_its_cause_and_gets_a_code() {
+        let error = storage::error::Error::Io {
+            action: "write",
+            path: "/data/1".into(),
+            source: std::io::Error::from(ErrorKind::StorageFull),
+        };
+        let DataFusionError::Context(tag, inner) = storage_error(error) else { panic!() };
+        assert_eq!(tag, "SQLSTATE:53100");
+        assert!(inner.to_string().contains("cannot write /data/1: "), "{inner}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Our own nodes and rules in DataFusion's physical plans.
+//!
+//! Reading order: [`slice_scan`] is the leaf that reads a table; its work is done by a
+//! `scan_stream` per partition, which takes row groups from `morsels`, prunes and filters them with
+//! what `native` and `bounds` find in the query's conjuncts, evaluates the rest as `residual`
+//! filters, and follows `runtime_filter`s that joins and sorts push down while they run. [`guard`]
+//! turns a panic into an error; [`dropped_probe`] keeps a join from waiting for a partition that
+//! nobody reads.
+
+use std::sync::Arc;
+
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+
+pub mod dropped_probe;
+pub mod guard;
+pub mod slice_scan;
+
+pub(crate) mod constants;
+pub(crate) mod selectivity;
+
+mod bounds;
+mod morsels;
+mod native;
+mod residual;
+mod runtime_filter;
+mod scan_stream;
+mod window_columns;
+
+/// DataFusion's physical rules and ours, in the order in which they run.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.push(Arc::new(dropped_probe::DroppedProbeRule));
+    rules
+}

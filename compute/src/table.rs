@@ -1,0 +1,171 @@
+//! A table as a query sees it: a fixed list of segments per slice ([`TableVersion`]), and that list
+//! as DataFusion's planner takes it ([`SliceTable`]).
+//!
+//! A version never changes. A query plans and scans one version of each table, so that it sees one
+//! snapshot however long it runs.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use storage::ids::TableId;
+use storage::schema::TableSchema;
+use storage::statistics::SegmentInfo;
+
+use crate::node::Node;
+use crate::placement;
+use crate::plan::slice_scan::SliceScanExec;
+use crate::statistics::table_statistics;
+
+/// How a table's rows are divided among slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Distribution {
+    /// DISTSTYLE EVEN: any row on any slice.
+    Even,
+    /// DISTSTYLE ALL: every node has all rows, as slice 0.
+    All,
+    /// DISTSTYLE KEY: by the hash of the column at this position.
+    Key(usize),
+}
+
+/// A table as of a snapshot.
+#[derive(Debug, Clone)]
+pub struct TableVersion {
+    /// The table.
+    pub table: TableId,
+    /// Its name, for plans and messages.
+    pub name: String,
+    /// Columns and sort key as segments store them.
+    pub schema: Arc<TableSchema>,
+    /// The same columns for plans, in the same order and with the same types; may carry metadata.
+    pub arrow_schema: SchemaRef,
+    /// How rows are divided among slices.
+    pub distribution: Distribution,
+    /// [`placement::fingerprint`] of the process that placed the rows of a KEY table.
+    pub placement_fingerprint: u64,
+    /// The segments of each slice, in the order in which they were written. An ALL table has them
+    /// all under slice 0.
+    pub slices: Vec<Vec<Arc<SegmentInfo>>>,
+}
+
+impl TableVersion {
+    /// The number of rows.
+    pub fn row_count(&self) -> u64 {
+        self.segments().map(|segment| segment.row_count).sum()
+    }
+
+    /// All segments of all slices.
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentInfo>> {
+        self.slices.iter().flatten()
+    }
+
+    /// The distribution that plans may rely on: EVEN if the rows of a KEY table were placed by
+    /// another hash than this process has.
+    pub fn planned_distribution(&self) -> Distribution {
+        match self.distribution {
+            Distribution::Key(_) if self.placement_fingerprint != placement::fingerprint() => {
+                Distribution::Even
+            }
+            other => other,
+        }
+    }
+}
+
+/// DataFusion's view of a table version on this node.
+#[derive(Debug)]
+pub struct SliceTable {
+    version: Arc<TableVersion>,
+    node: Arc<Node>,
+    statistics: OnceLock<Arc<Statistics>>,
+}
+
+impl SliceTable {
+    /// A table to plan with. Keep it as long as the version: it remembers merged statistics.
+    pub fn new(version: Arc<TableVersion>, node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self { version, node, statistics: OnceLock::new() })
+    }
+
+    /// The version that this table reads.
+    pub fn version(&self) -> &Arc<TableVersion> {
+        &self.version
+    }
+
+    fn merged_statistics(&self) -> &Arc<Statistics> {
+        self.statistics.get_or_init(|| Arc::new(table_statistics(&self.version)))
+    }
+}
+
+#[async_trait]
+impl TableProvider for SliceTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.version.arrow_schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(self.merged_statistics().as_ref().clone())
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        filters.iter().map(|filter| pushdown(filter)).collect()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = DFSchema::try_from(self.schema())?;
+        let filters = filters
+            .iter()
+            .map(|filter| state.create_physical_expr(filter.clone(), &columns))
+            .collect::<Result<Vec<_>>>()?;
+        let projection = match projection {
+            Some(projection) => projection.clone(),
+            None => (0..self.version.arrow_schema.fields().len()).collect(),
+        };
+        let scan = SliceScanExec::try_new(
+            Arc::clone(&self.version),
+            Arc::clone(&self.node),
+            Arc::clone(self.merged_statistics()),
+            projection,
+        )?;
+        Ok(Arc::new(scan.with_filters(filters).with_limit(limit)))
+    }
+}
+
+/// The scan evaluates every filter itself, except those whose value depends on another plan or on
+/// the number of times they are evaluated.
+fn pushdown(filter: &Expr) -> Result<TableProviderFilterPushDown> {
+    let mut exact = !filter.is_volatile();
+    filter.apply(|part| {
+        let depends_on_plan = matches!(
+            part,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        );
+        exact &= !depends_on_plan;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(if exact {
+        TableProviderFilterPushDown::Exact
+    } else {
+        TableProviderFilterPushDown::Unsupported
+    })
+}

@@ -1,0 +1,9 @@
+//! Tests of the node as a whole: segments in memory, DataFusion above them. What is expected comes
+//! from DataFusion's own in-memory tables over the same rows.
+
+mod fixture;
+mod joins;
+mod panics;
+mod placement;
+mod scans;
+mod writes;
