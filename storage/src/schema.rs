@@ -99,6 +99,36 @@ pub enum EncodeName {
     Zstd,
 }
 
+impl EncodeName {
+    const NAMES: [(&'static str, Self); 14] = [
+        ("auto", Self::Auto),
+        ("raw", Self::Raw),
+        ("az64", Self::Az64),
+        ("bytedict", Self::Bytedict),
+        ("delta", Self::Delta),
+        ("delta32k", Self::Delta32k),
+        ("lzo", Self::Lzo),
+        ("mostly8", Self::Mostly8),
+        ("mostly16", Self::Mostly16),
+        ("mostly32", Self::Mostly32),
+        ("runlength", Self::Runlength),
+        ("text255", Self::Text255),
+        ("text32k", Self::Text32k),
+        ("zstd", Self::Zstd),
+    ];
+
+    /// Its name after ENCODE, in lower case.
+    pub fn name(self) -> &'static str {
+        let known = Self::NAMES.iter().find(|(_, encode)| *encode == self);
+        known.map(|(name, _)| *name).expect("every encoding has a name")
+    }
+
+    /// The encoding of that name, in lower case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, encode)| *encode)
+    }
+}
+
 /// One column of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
