@@ -186,8 +186,8 @@ async fn open_files(
     request: &CopyRequest,
 ) -> Result<(), LoadError> {
     let objects: Vec<ObjectMeta> = files.iter().map(|file| file.object.clone()).collect();
-    let opened: Vec<ParquetFile> = futures::stream::iter(&objects)
-        .map(|object| parquet::open(bucket, object, &request.columns))
+    let opened: Vec<ParquetFile> = futures::stream::iter(objects)
+        .map(|object| async move { parquet::open(bucket, &object, &request.columns).await })
         .buffered(FOOTER_READS)
         .try_collect()
         .await?;
