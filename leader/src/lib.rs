@@ -1,6 +1,33 @@
-//! The only process a client sees: wire, sessions, planning, catalog, commit.
+//! The leader: the only process a client sees, and the only one that decides a commit. It keeps no
+//! user rows.
+//!
+//! The life of a query:
+//!
+//! 1. bytes -> [`pgwire`]: authentication, messages, portals -> text
+//! 2. [`session`]: settings and the state of the transaction
+//! 3. [`query`]: text -> `sql::parse` -> statement -> [`statement`], one file each
+//! 4. `sql::Binder` over a [`catalog`] snapshot -> logical plan
+//! 5. [`planner`]: rules, join order -> physical plan, on a large stack
+//! 6. [`execution`]: on the query threads; scans are `compute`'s
+//! 7. record batches -> [`pgwire`] -> rows
+//!
+//! The life of a write: as above up to the plan; `compute::write_table` makes segments that nobody
+//! sees; [`transaction`] commits them through the catalog log, which is the one commit point.
 
 pub mod authentication;
+pub mod catalog;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod execution;
 pub mod pgwire;
+pub mod planner;
+pub mod query;
 pub mod server;
+pub mod session;
+mod start;
+mod statement;
 pub mod tls;
+pub mod transaction;
+
+pub use start::{log_to_stderr, serve_until_stopped};

@@ -40,18 +40,18 @@ pub enum TlsError {
 /// # Errors
 /// See [`TlsError`].
 pub fn acceptor(certificate_path: &Path, key_path: &Path) -> Result<TlsAcceptor, TlsError> {
-    let certificate_error = |reason: String| TlsError::Certificate {
-        path: certificate_path.to_path_buf(),
-        reason,
-    };
+    let certificate_error =
+        |reason: String| TlsError::Certificate { path: certificate_path.to_path_buf(), reason };
     let chain = CertificateDer::pem_file_iter(certificate_path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| certificate_error(error.to_string()))?;
     if chain.is_empty() {
         return Err(certificate_error("it contains no certificate".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(key_path)
-        .map_err(|error| TlsError::Key { path: key_path.to_path_buf(), reason: error.to_string() })?;
+    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| TlsError::Key {
+        path: key_path.to_path_buf(),
+        reason: error.to_string(),
+    })?;
     let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))

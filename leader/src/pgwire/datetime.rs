@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, BytesMut};
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{TZ_VARIANTS, Tz};
 
 pub(crate) const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
@@ -326,8 +326,7 @@ pub(crate) fn parse_time(text: &str) -> Option<(i64, Option<ParsedZone>)> {
     if parts.next().is_some() || hours > 24 || minutes > 59 || seconds > 60 {
         return None;
     }
-    let total =
-        (hours * 3600 + minutes * 60 + seconds) * MICROSECONDS_PER_SECOND + fraction;
+    let total = (hours * 3600 + minutes * 60 + seconds) * MICROSECONDS_PER_SECOND + fraction;
     (total <= MICROSECONDS_PER_DAY).then_some((total, parse_zone(zone)?))
 }
 
@@ -353,15 +352,16 @@ fn parse_zone(text: &str) -> Option<Option<ParsedZone>> {
         Some(b'-') => -1,
         Some(_) if text.eq_ignore_ascii_case("z") => return Some(Some(ParsedZone::Offset(0))),
         Some(_) => {
-            let named = Tz::from_str_insensitive(text).ok()?;
-            return Some(Some(ParsedZone::Named(named)));
+            let named = TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(text))?;
+            return Some(Some(ParsedZone::Named(*named)));
         }
     };
     let numbers = &text[1..];
     let parts: Vec<&str> = if numbers.contains(':') || numbers.len() <= 2 {
         numbers.split(':').collect()
     } else {
-        let hours_end = numbers.len().checked_sub(2).filter(|end| numbers.is_char_boundary(*end))?;
+        let hours_end =
+            numbers.len().checked_sub(2).filter(|end| numbers.is_char_boundary(*end))?;
         let (hours, minutes) = numbers.split_at(hours_end);
         vec![hours, minutes]
     };

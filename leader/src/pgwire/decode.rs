@@ -53,9 +53,9 @@ impl Parameter<'_> {
         let invalid = |type_name: &str| invalid_text(type_name, text);
         let trimmed = text.trim();
         Ok(match self.oid {
-            oid::BOOL => ScalarValue::Boolean(Some(
-                parse_bool(trimmed).ok_or_else(|| invalid("boolean"))?,
-            )),
+            oid::BOOL => {
+                ScalarValue::Boolean(Some(parse_bool(trimmed).ok_or_else(|| invalid("boolean"))?))
+            }
             oid::INT2 => ScalarValue::Int16(Some(parse_integer(text, "smallint")?)),
             oid::INT4 => ScalarValue::Int32(Some(parse_integer(text, "integer")?)),
             oid::INT8 => ScalarValue::Int64(Some(parse_integer(text, "bigint")?)),
@@ -86,18 +86,14 @@ impl Parameter<'_> {
                     datetime::parse_time(text).ok_or_else(|| invalid_datetime("time", text))?;
                 self.time(time, zone)?
             }
-            oid::TIMESTAMP => {
-                ScalarValue::TimestampMicrosecond(Some(parse_timestamp(text)?), None)
-            }
+            oid::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(parse_timestamp(text)?), None),
             oid::TIMESTAMPTZ => {
                 let value = parse_moment(text, self.time_zone)?;
                 ScalarValue::TimestampMicrosecond(Some(value), Some("UTC".into()))
             }
-            oid::INTERVAL => {
-                ScalarValue::Utf8(Some(text.to_owned()))
-                    .cast_to(&DataType::Interval(IntervalUnit::MonthDayNano))
-                    .map_err(|_| invalid_datetime("interval", text))?
-            }
+            oid::INTERVAL => ScalarValue::Utf8(Some(text.to_owned()))
+                .cast_to(&DataType::Interval(IntervalUnit::MonthDayNano))
+                .map_err(|_| invalid_datetime("interval", text))?,
             oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR | oid::UNKNOWN => {
                 ScalarValue::Utf8View(Some(text.to_owned()))
             }
@@ -197,9 +193,8 @@ impl Parameter<'_> {
 
     fn convert_decimal(&self, decimal: Decimal) -> Result<ScalarValue, Report> {
         let rescaled = |scale: i32| decimal.rescaled(scale).map_err(|_| numeric_overflow());
-        let integer = |type_name: &str| {
-            i64::try_from(rescaled(0)?).map_err(|_| integer_overflow(type_name))
-        };
+        let integer =
+            |type_name: &str| i64::try_from(rescaled(0)?).map_err(|_| integer_overflow(type_name));
         match self.data_type {
             DataType::Decimal128(precision, scale) => {
                 let mantissa = rescaled((*scale).into())?;

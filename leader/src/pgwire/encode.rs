@@ -390,7 +390,8 @@ impl Values {
                         out.put_i32(value.months);
                     }
                     IntervalLayout::Redshift12 => {
-                        let short = |part| i16::try_from(part).map_err(|_| out_of_range("interval"));
+                        let short =
+                            |part| i16::try_from(part).map_err(|_| out_of_range("interval"));
                         out.put_i16(short(value.days)?);
                         out.put_i16(short(value.months)?);
                     }
@@ -409,9 +410,7 @@ impl Values {
 fn shifted_date(days: i32) -> Result<i32, Report> {
     match days {
         i32::MAX | i32::MIN => Ok(days),
-        days => {
-            days.checked_sub(datetime::POSTGRES_EPOCH_DAYS).ok_or_else(|| out_of_range("date"))
-        }
+        days => days.checked_sub(datetime::POSTGRES_EPOCH_DAYS).ok_or_else(|| out_of_range("date")),
     }
 }
 

@@ -306,9 +306,6 @@ fn require_described(described: Option<&Schema>, schema: &Schema) -> Result<(), 
     if described.map(wire_types) == Some(wire_types(schema)) {
         return Ok(());
     }
-    Err(Report::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        "cached plan must not change result type",
-    )
-    .with_hint("Prepare the statement again."))
+    Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")
+        .with_hint("Prepare the statement again."))
 }

@@ -35,10 +35,7 @@ impl Formats {
             formats if formats.len() == count => Ok(formats.to_vec()),
             formats => Err(Report::error(
                 sqlstate::PROTOCOL_VIOLATION,
-                format!(
-                    "bind message has {} {what} formats but {count} {what}s",
-                    formats.len()
-                ),
+                format!("bind message has {} {what} formats but {count} {what}s", formats.len()),
             )),
         }
     }
@@ -55,11 +52,18 @@ pub(crate) enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FrontendMessage {
     Query(String),
-    Parse { name: String, text: String, parameter_oids: Vec<u32> },
+    Parse {
+        name: String,
+        text: String,
+        parameter_oids: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
     /// `max_rows` below 1 means all rows.
-    Execute { portal: String, max_rows: i32 },
+    Execute {
+        portal: String,
+        max_rows: i32,
+    },
     Close(Target),
     Flush,
     Sync,

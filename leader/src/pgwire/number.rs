@@ -253,7 +253,8 @@ impl Decimal {
         let places_scale = after_point * PLACE_DIGITS.cast_signed();
         // The last place may have fewer digits than four before the value's scale is reached; the
         // zeros behind them could overflow.
-        let padding = u32::try_from(places_scale - i32::from(scale)).ok().filter(|zeros| *zeros < 4);
+        let padding =
+            u32::try_from(places_scale - i32::from(scale)).ok().filter(|zeros| *zeros < 4);
         let mut mantissa: i128 = 0;
         for (index, place) in words.enumerate() {
             if u128::from(place) >= PLACE {

@@ -19,8 +19,7 @@ impl<S: WireSession> Connection<S> {
             message::frame(&mut self.writer.buffer, b'I', |_| {});
             return self.ready_for_query().await;
         };
-        let extent =
-            if others.is_empty() { ImplicitExtent::One } else { ImplicitExtent::Several };
+        let extent = if others.is_empty() { ImplicitExtent::One } else { ImplicitExtent::Several };
         for statement in others {
             self.session.begin_implicit(extent).await?;
             let served = self.run_simple(statement).await?;

@@ -174,9 +174,7 @@ fn refuse_buffered_plaintext(stream: &TcpStream) -> Result<(), StartupError> {
     }
 }
 
-async fn read_packet(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<(i32, Bytes), StartupError> {
+async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<(i32, Bytes), StartupError> {
     let length = stream.read_i32().await?;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if !(8..=PACKET_BYTES_MAX).contains(&length) {
@@ -243,7 +241,9 @@ fn parse_packet(code: i32, body: Bytes) -> Result<Packet, Report> {
         }
     }
     if !body.0.is_empty() {
-        return Err(protocol_error("invalid startup packet layout: expected terminator as last byte"));
+        return Err(protocol_error(
+            "invalid startup packet layout: expected terminator as last byte",
+        ));
     }
     if let Some(options) = packet.parameters.remove("options") {
         // A parameter of the packet itself wins over the same one in the options.
@@ -354,7 +354,7 @@ pub(crate) async fn authenticate(
 pub(crate) struct Secrets<'a> {
     /// From which mock verifiers are derived.
     pub(crate) mock: &'a [u8; 32],
-    pub(crate) random: &'a dyn ring::rand::SecureRandom,
+    pub(crate) random: &'a ring::rand::SystemRandom,
 }
 
 /// The mechanism's name and the first message of it.

@@ -96,8 +96,7 @@ impl WireType {
             Some((name, rest)) => (name.trim(), rest.strip_suffix(')')?.trim().parse::<i32>().ok()),
             None => (declared.trim(), None),
         };
-        let modifier =
-            length.and_then(|length| length.checked_add(MODIFIER_HEADER)).unwrap_or(-1);
+        let modifier = length.and_then(|length| length.checked_add(MODIFIER_HEADER)).unwrap_or(-1);
         let oid = match name {
             "character varying" | "varchar" => oid::VARCHAR,
             "character" | "char" | "bpchar" => oid::BPCHAR,

@@ -1,0 +1,363 @@
+//! The catalog on disk: one SQLite file, synchronous FULL. A commit is one SQLite transaction that
+//! writes the changes and the commit record; when it returns, the commit is durable, and before
+//! that nothing of it is visible. The file is read only at start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use sql::types::SqlType;
+use storage::ids::{ColumnId, SliceId, TableId, Xid};
+use storage::schema::EncodeName;
+use storage::statistics::SegmentInfo;
+
+use super::{Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry};
+use crate::error::{Error, Result};
+
+/// The format of the file; another one is refused.
+const FORMAT_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE commit_record (
+    xid INTEGER PRIMARY KEY, committed_at TEXT NOT NULL DEFAULT (datetime('now'))) STRICT;
+CREATE TABLE users (
+    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, verifier TEXT NOT NULL,
+    superuser INTEGER NOT NULL) STRICT;
+CREATE TABLE schemas (
+    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL) STRICT;
+CREATE TABLE tables (
+    oid INTEGER PRIMARY KEY, schema TEXT NOT NULL, name TEXT NOT NULL, owner TEXT NOT NULL,
+    diststyle TEXT NOT NULL, distkey INTEGER, sortkey TEXT NOT NULL, constraints TEXT NOT NULL,
+    slices INTEGER NOT NULL, placement_fingerprint INTEGER NOT NULL, UNIQUE (schema, name)) STRICT;
+CREATE TABLE columns (
+    table_oid INTEGER NOT NULL REFERENCES tables (oid) ON DELETE CASCADE,
+    position INTEGER NOT NULL, column_id INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
+    nullable INTEGER NOT NULL, default_text TEXT, encode TEXT NOT NULL,
+    PRIMARY KEY (table_oid, position)) STRICT;
+CREATE TABLE segments (
+    segment_id INTEGER PRIMARY KEY,
+    table_oid INTEGER NOT NULL REFERENCES tables (oid) ON DELETE CASCADE,
+    slice INTEGER NOT NULL, xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
+CREATE INDEX segments_of_table ON segments (table_oid, segment_id);
+";
+
+/// The numbers that the next objects get. They only grow, also over a crash: an id that reached
+/// the disk in any form is never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextIds {
+    /// The next transaction.
+    pub xid: u64,
+    /// The next table, schema or user.
+    pub oid: u32,
+    /// The next segment.
+    pub segment: u64,
+}
+
+/// The first oid of a user's object, as in PostgreSQL above the system's own.
+const FIRST_OID: u32 = 100_000;
+
+/// The open catalog file.
+#[derive(Debug)]
+pub struct CatalogLog {
+    connection: Connection,
+}
+
+impl CatalogLog {
+    /// Opens the file, or makes an empty one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let mut log = Self { connection };
+        match log.format_version()? {
+            None => log.create()?,
+            Some(FORMAT_VERSION) => {}
+            Some(other) => {
+                let text = format!("format {other}; this server reads format {FORMAT_VERSION}");
+                return Err(Error::CatalogDamaged(text));
+            }
+        }
+        Ok(log)
+    }
+
+    fn format_version(&self) -> Result<Option<i64>> {
+        let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'";
+        if self.connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(None);
+        }
+        let sql = "SELECT value FROM meta WHERE name = 'format'";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?)
+    }
+
+    fn create(&mut self) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        let first = [
+            ("format", FORMAT_VERSION),
+            ("next_xid", 1),
+            ("next_oid", i64::from(FIRST_OID)),
+            ("next_segment", 1),
+        ];
+        for (name, value) in first {
+            transaction.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, value])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Makes the changes of a transaction durable, all or none.
+    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        for change in changes {
+            write_change(&transaction, xid, change)?;
+        }
+        transaction.execute("INSERT INTO commit_record (xid) VALUES (?1)", [integer(xid.0)?])?;
+        write_next_ids(&transaction, next)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Reads everything that was ever committed.
+    pub fn read(&self) -> Result<(Snapshot, NextIds)> {
+        let mut snapshot = Snapshot::default();
+        self.read_users_and_schemas(&mut snapshot)?;
+        self.read_tables(&mut snapshot)?;
+        self.read_segments(&mut snapshot)?;
+        let number = |name: &str| -> Result<i64> {
+            let sql = "SELECT value FROM meta WHERE name = ?1";
+            Ok(self.connection.query_row(sql, [name], |row| row.get(0))?)
+        };
+        let next = NextIds {
+            xid: natural(number("next_xid")?)?,
+            oid: small(number("next_oid")?)?,
+            segment: natural(number("next_segment")?)?,
+        };
+        Ok((snapshot, next))
+    }
+
+    fn read_users_and_schemas(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let mut query =
+            self.connection.prepare("SELECT name, oid, verifier, superuser FROM users")?;
+        let rows = query.query_map([], |row| {
+            Ok(UserEntry {
+                name: row.get(0)?,
+                oid: row.get(1)?,
+                verifier: row.get(2)?,
+                superuser: row.get(3)?,
+            })
+        })?;
+        for user in rows {
+            snapshot.apply(&Change::PutUser(user?))?;
+        }
+        let mut query = self.connection.prepare("SELECT name, oid, owner FROM schemas")?;
+        let rows = query.query_map([], |row| {
+            Ok(SchemaEntry { name: row.get(0)?, oid: row.get(1)?, owner: row.get(2)? })
+        })?;
+        for schema in rows {
+            snapshot.apply(&Change::CreateSchema(schema?))?;
+        }
+        Ok(())
+    }
+
+    fn read_tables(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let sql = "SELECT oid, schema, name, owner, diststyle, distkey, sortkey, constraints, \
+                   slices, placement_fingerprint FROM tables ORDER BY oid";
+        let mut query = self.connection.prepare(sql)?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = TableId(row.get(0)?);
+            let style: String = row.get(4)?;
+            let distkey: Option<u32> = row.get(5)?;
+            let slices: u32 = row.get(8)?;
+            let entry = TableEntry {
+                id,
+                schema: row.get(1)?,
+                name: row.get(2)?,
+                owner: row.get(3)?,
+                columns: self.read_columns(id)?,
+                distribution: distribution_from(&style, distkey)?,
+                sort_key: positions_from(&row.get::<_, String>(6)?)?,
+                constraints: json_from(&row.get::<_, String>(7)?)?,
+                placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
+                slices: vec![Vec::new(); slices as usize],
+            };
+            snapshot.apply(&Change::CreateTable(Arc::new(entry)))?;
+        }
+        Ok(())
+    }
+
+    fn read_columns(&self, id: TableId) -> Result<Vec<TableColumn>> {
+        let sql = "SELECT column_id, name, type, nullable, default_text, encode \
+                   FROM columns WHERE table_oid = ?1 ORDER BY position";
+        let mut query = self.connection.prepare_cached(sql)?;
+        let mut rows = query.query([id.0])?;
+        let mut columns = Vec::new();
+        while let Some(row) = rows.next()? {
+            let type_text: String = row.get(2)?;
+            let encode: String = row.get(5)?;
+            columns.push(TableColumn {
+                id: ColumnId(row.get(0)?),
+                name: row.get(1)?,
+                sql_type: SqlType::from_display(&type_text)
+                    .ok_or_else(|| damaged("type", &type_text))?,
+                nullable: row.get(3)?,
+                default: row.get(4)?,
+                encode: EncodeName::from_name(&encode).ok_or_else(|| damaged("encode", &encode))?,
+            });
+        }
+        Ok(columns)
+    }
+
+    fn read_segments(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let sql = "SELECT table_oid, slice, info FROM segments ORDER BY table_oid, segment_id";
+        let mut query = self.connection.prepare(sql)?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (table, slice) = (TableId(row.get(0)?), SliceId(row.get(1)?));
+            let damaged = |reason: &dyn std::fmt::Display| {
+                Error::CatalogDamaged(format!("segment of table {}: {reason}", table.0))
+            };
+            let bytes = row.get_ref(2)?.as_blob().map_err(|e| damaged(&e))?;
+            let info = SegmentInfo::from_bytes(bytes).map_err(|e| damaged(&e))?;
+            snapshot.apply(&Change::AddSegments(table, vec![(slice, Arc::new(info))]))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_change(transaction: &Transaction<'_>, xid: Xid, change: &Change) -> Result<()> {
+    match change {
+        Change::CreateSchema(entry) => {
+            let sql = "INSERT INTO schemas (name, oid, owner) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, params![entry.name, entry.oid, entry.owner])?;
+        }
+        Change::DropSchema(name) => {
+            transaction.execute("DELETE FROM schemas WHERE name = ?1", [name])?;
+        }
+        Change::CreateTable(entry) => write_table(transaction, entry)?,
+        Change::DropTable(id) => {
+            transaction.execute("DELETE FROM tables WHERE oid = ?1", [id.0])?;
+        }
+        Change::AddSegments(id, segments) => {
+            let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
+                       VALUES (?1, ?2, ?3, ?4, ?5)";
+            let mut insert = transaction.prepare_cached(sql)?;
+            for (slice, info) in segments {
+                let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
+                insert.execute(params![segment, id.0, slice.0, xid, info.to_bytes()])?;
+            }
+        }
+        Change::Truncate(id) => {
+            transaction.execute("DELETE FROM segments WHERE table_oid = ?1", [id.0])?;
+        }
+        Change::PutUser(user) => {
+            let sql = "INSERT OR REPLACE INTO users (name, oid, verifier, superuser) \
+                       VALUES (?1, ?2, ?3, ?4)";
+            transaction
+                .execute(sql, params![user.name, user.oid, user.verifier, user.superuser])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> {
+    let (style, distkey) = distribution_text(entry.distribution)?;
+    let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let constraints = serde_json::to_string(&entry.constraints)
+        .map_err(|e| Error::Internal(format!("constraints: {e}")))?;
+    let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
+               constraints, slices, placement_fingerprint) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    transaction.execute(
+        sql,
+        params![
+            entry.id.0,
+            entry.schema,
+            entry.name,
+            entry.owner,
+            style,
+            distkey,
+            sortkey,
+            constraints,
+            count(entry.slices.len())?,
+            entry.placement_fingerprint.cast_signed(),
+        ],
+    )?;
+    let sql = "INSERT INTO columns (table_oid, position, column_id, name, type, nullable, \
+               default_text, encode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let mut insert = transaction.prepare_cached(sql)?;
+    for (position, column) in entry.columns.iter().enumerate() {
+        insert.execute(params![
+            entry.id.0,
+            count(position)?,
+            column.id.0,
+            column.name,
+            column.sql_type.to_string(),
+            column.nullable,
+            column.default,
+            column.encode.name(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_next_ids(transaction: &Transaction<'_>, next: NextIds) -> Result<()> {
+    let sql = "UPDATE meta SET value = max(value, ?2) WHERE name = ?1";
+    let mut update = transaction.prepare_cached(sql)?;
+    update.execute(params!["next_xid", integer(next.xid)?])?;
+    update.execute(params!["next_oid", i64::from(next.oid)])?;
+    update.execute(params!["next_segment", integer(next.segment)?])?;
+    Ok(())
+}
+
+fn distribution_text(style: DistributionStyle) -> Result<(&'static str, Option<u32>)> {
+    Ok(match style {
+        DistributionStyle::Auto => ("AUTO", None),
+        DistributionStyle::Even => ("EVEN", None),
+        DistributionStyle::All => ("ALL", None),
+        DistributionStyle::Key(position) => ("KEY", Some(count(position)?)),
+    })
+}
+
+fn distribution_from(style: &str, distkey: Option<u32>) -> Result<DistributionStyle> {
+    match (style, distkey) {
+        ("AUTO", None) => Ok(DistributionStyle::Auto),
+        ("EVEN", None) => Ok(DistributionStyle::Even),
+        ("ALL", None) => Ok(DistributionStyle::All),
+        ("KEY", Some(position)) => Ok(DistributionStyle::Key(position as usize)),
+        _ => Err(damaged("diststyle", style)),
+    }
+}
+
+fn positions_from(text: &str) -> Result<Vec<usize>> {
+    let number = |part: &str| part.parse().map_err(|_| damaged("sortkey", text));
+    text.split(',').filter(|part| !part.is_empty()).map(number).collect()
+}
+
+fn json_from(text: &str) -> Result<Vec<String>> {
+    serde_json::from_str(text).map_err(|_| damaged("constraints", text))
+}
+
+fn damaged(what: &str, value: &str) -> Error {
+    Error::CatalogDamaged(format!("{what} \"{value}\""))
+}
+
+/// SQLite's integers are signed; ours never reach the sign bit.
+fn integer(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| Error::Internal(format!("id {value} is out of range")))
+}
+
+fn count(value: usize) -> Result<u32> {
+    u32::try_from(value).map_err(|_| Error::Internal(format!("{value} is out of range")))
+}
+
+fn natural(value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| damaged("id", &value.to_string()))
+}
+
+fn small(value: i64) -> Result<u32> {
+    u32::try_from(value).map_err(|_| damaged("oid", &value.to_string()))
+}

@@ -1,0 +1,92 @@
+//! The catalog: what exists and where its segments are. Planning sees an immutable [`Snapshot`];
+//! a commit makes the next one by applying [`Change`]s. [`log`] keeps them in SQLite.
+//!
+//! Invariants: a snapshot never changes once published; a name is unique in its schema; a segment
+//! belongs to exactly one table and slice.
+
+pub mod change;
+pub mod log;
+pub mod table;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use storage::ids::TableId;
+
+pub use change::Change;
+pub use table::{DistributionStyle, TableColumn, TableEntry};
+
+/// A schema (namespace).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaEntry {
+    /// Its number, never used again.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// The user who owns it.
+    pub owner: String,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntry {
+    /// Its number, never used again.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// The SCRAM-SHA-256 verifier in PostgreSQL's text form; never a password.
+    pub verifier: String,
+    /// CREATEUSER: may do everything.
+    pub superuser: bool,
+}
+
+/// All that existed at one commit.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    schemas: BTreeMap<String, SchemaEntry>,
+    tables: HashMap<TableId, Arc<TableEntry>>,
+    names: BTreeMap<(String, String), TableId>,
+    users: BTreeMap<String, UserEntry>,
+}
+
+impl Snapshot {
+    /// The schema of that name.
+    pub fn schema(&self, name: &str) -> Option<&SchemaEntry> {
+        self.schemas.get(name)
+    }
+
+    /// All schemas, by name.
+    pub fn schemas(&self) -> impl Iterator<Item = &SchemaEntry> {
+        self.schemas.values()
+    }
+
+    /// The table of that name in that schema.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<TableEntry>> {
+        let id = self.names.get(&(schema.to_owned(), name.to_owned()))?;
+        self.tables.get(id)
+    }
+
+    /// The table with that id.
+    pub fn table_by_id(&self, id: TableId) -> Option<&Arc<TableEntry>> {
+        self.tables.get(&id)
+    }
+
+    /// All tables, in no order.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
+        self.tables.values()
+    }
+
+    /// The tables of a schema, by name.
+    pub fn tables_of(&self, schema: &str) -> impl Iterator<Item = &Arc<TableEntry>> {
+        let first = (schema.to_owned(), String::new());
+        self.names
+            .range(first..)
+            .take_while(move |((owner, _), _)| owner == schema)
+            .filter_map(|(_, id)| self.tables.get(id))
+    }
+
+    /// The user of that name.
+    pub fn user(&self, name: &str) -> Option<&UserEntry> {
+        self.users.get(name)
+    }
+}

@@ -1,0 +1,123 @@
+//! A table in the catalog: its definition and, by slice, its segments as of the snapshot.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use sql::types::SqlType;
+use storage::ids::{ColumnId, TableId};
+use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
+use storage::statistics::SegmentInfo;
+
+use crate::error::{Error, Result};
+
+/// Where the rows of a table live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DistributionStyle {
+    /// DISTSTYLE AUTO: placed EVEN now; the choice may change with the table.
+    Auto,
+    /// DISTSTYLE EVEN: round robin.
+    Even,
+    /// DISTSTYLE ALL: one whole copy on each node.
+    All,
+    /// DISTSTYLE KEY: by the hash of the column at this position.
+    Key(usize),
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableColumn {
+    /// For life.
+    pub id: ColumnId,
+    /// Its name.
+    pub name: String,
+    /// Its SQL type with modifiers.
+    pub sql_type: SqlType,
+    /// Whether NULL is allowed.
+    pub nullable: bool,
+    /// DEFAULT, as the text of its expression.
+    pub default: Option<String>,
+    /// The asked encoding.
+    pub encode: EncodeName,
+}
+
+/// A table as of a snapshot.
+#[derive(Debug, Clone)]
+pub struct TableEntry {
+    /// For life.
+    pub id: TableId,
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The user who owns it.
+    pub owner: String,
+    /// In order of definition.
+    pub columns: Vec<TableColumn>,
+    /// Where its rows live.
+    pub distribution: DistributionStyle,
+    /// Positions of the compound sort key's columns.
+    pub sort_key: Vec<usize>,
+    /// PRIMARY KEY, UNIQUE and REFERENCES as written: informational, as in Redshift.
+    pub constraints: Vec<String>,
+    /// The placement hash that its rows were placed with.
+    pub placement_fingerprint: u64,
+    /// By slice; only the first holds rows of a DISTSTYLE ALL table.
+    pub slices: Vec<Vec<Arc<SegmentInfo>>>,
+}
+
+impl TableEntry {
+    /// What the segments of this table store.
+    pub fn table_schema(&self) -> TableSchema {
+        let column = |column: &TableColumn| Column {
+            id: column.id,
+            name: column.name.clone(),
+            column_type: column_type(column.sql_type),
+            nullable: column.nullable,
+            encode: column.encode,
+        };
+        TableSchema {
+            columns: self.columns.iter().map(column).collect(),
+            sort_key: self.sort_key.clone(),
+        }
+    }
+
+    /// The Arrow schema of its rows; each field carries its SQL type.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        let field = |column: &TableColumn| column.sql_type.field(&column.name, column.nullable);
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    /// The position of a column.
+    pub fn position(&self, name: &str) -> Result<usize> {
+        self.columns.iter().position(|column| column.name == name).ok_or_else(|| {
+            Error::statement(
+                "42703",
+                format!("column \"{name}\" of relation \"{}\" does not exist", self.name),
+            )
+        })
+    }
+
+    /// Rows in all slices.
+    pub fn row_count(&self) -> u64 {
+        self.slices.iter().flatten().map(|segment| segment.row_count).sum()
+    }
+}
+
+/// The stored type of an SQL type.
+pub fn column_type(sql_type: SqlType) -> ColumnType {
+    match sql_type {
+        SqlType::Boolean => ColumnType::Boolean,
+        SqlType::SmallInt => ColumnType::SmallInt,
+        SqlType::Integer => ColumnType::Integer,
+        SqlType::BigInt => ColumnType::BigInt,
+        SqlType::Decimal { precision, scale } => ColumnType::Decimal { precision, scale },
+        SqlType::Real => ColumnType::Real,
+        SqlType::Double => ColumnType::Double,
+        SqlType::Char(_) | SqlType::VarChar(_) => ColumnType::Text,
+        SqlType::Date => ColumnType::Date,
+        SqlType::Time => ColumnType::Time,
+        SqlType::TimeTz => ColumnType::TimeTz,
+        SqlType::Timestamp => ColumnType::Timestamp,
+        SqlType::TimestampTz => ColumnType::TimestampTz,
+    }
+}

@@ -1,0 +1,264 @@
+//! What all sessions of the server share: catalog and transactions, the compute node, the planner,
+//! and the threads that queries run on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::future::Future;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Arc, Weak};
+
+use compute::object_storage::ObjectStorage;
+use compute::{Node, SliceTable, TableVersion};
+use datafusion::common::runtime::JoinSet;
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use storage::ids::{SegmentId, SliceId, TableId};
+use storage::io::RealIo;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::authentication::ScramVerifier;
+use crate::catalog::log::CatalogLog;
+use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableEntry, UserEntry};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::planner::{Planner, panic_text};
+use crate::transaction::garbage::SegmentFiles;
+use crate::transaction::manager::TransactionManager;
+
+/// The superuser of a new cluster.
+pub const SUPERUSER: &str = "awsuser";
+/// The database of a new cluster.
+pub const DATABASE: &str = "dev";
+/// The schema that everybody may create in.
+const PUBLIC: &str = "public";
+
+/// The shared parts of a running server.
+pub struct Engine {
+    /// What the operator chose.
+    pub config: Config,
+    /// Snapshots and commits.
+    pub transactions: Arc<TransactionManager>,
+    /// The single compute node.
+    pub node: Arc<Node>,
+    /// What COPY may reach.
+    pub object_storage: ObjectStorage,
+    /// Plans statements.
+    pub planner: Planner,
+    /// Where CPU-bound query work runs; apart from the connections', so that a busy query never
+    /// delays a cancel. Always there until the engine goes.
+    query_runtime: Option<Runtime>,
+    /// The scan side of tables seen lately.
+    tables: Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>,
+    /// Held as long as the server runs: two servers never share a data directory.
+    _lock: File,
+}
+
+impl Engine {
+    /// Opens the data directory, making it at first start, and removes what a crash left.
+    pub fn open(config: Config) -> Result<Self> {
+        fs::create_dir_all(&config.data_dir).map_err(|e| io(&config, e))?;
+        let lock = lock_data_dir(&config)?;
+        let node = Node::open(compute::NodeConfig {
+            data_dir: config.data_dir.join("node0"),
+            io: Arc::new(RealIo),
+            slices: config.slices,
+            memory_bytes: config.query_memory_bytes(),
+            cache_bytes: config.cache_bytes(),
+            spill_bytes_max: config.spill_bytes_max(),
+        })?;
+        let log = CatalogLog::open(&config.catalog_path())?;
+        let files = Arc::new(NodeFiles(Arc::clone(&node)));
+        let transactions = Arc::new(TransactionManager::new(log, files)?);
+        sweep_orphans(&node, &transactions)?;
+        let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
+            .map_err(|e| Error::Config(e.to_string()))?
+            .with_io_runtime(Handle::current());
+        let planner = Planner::new(&node);
+        let query_runtime = Builder::new_multi_thread()
+            .worker_threads(config.slices.max(1))
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
+        Ok(Self {
+            config,
+            transactions,
+            node,
+            object_storage,
+            planner,
+            query_runtime: Some(query_runtime),
+            tables: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Makes the database and its superuser at first start.
+    pub async fn bootstrap(&self) -> Result<()> {
+        if self.transactions.snapshot().user(SUPERUSER).is_some() {
+            return Ok(());
+        }
+        let password = match &self.config.initial_password {
+            Some(password) => password.clone(),
+            None => self.generate_password()?,
+        };
+        let mut transaction = self.transactions.begin(false);
+        transaction.change(Change::PutUser(UserEntry {
+            oid: self.transactions.new_oid(),
+            name: SUPERUSER.to_owned(),
+            verifier: verifier(&password)?.to_string(),
+            superuser: true,
+        }))?;
+        transaction.change(Change::CreateSchema(SchemaEntry {
+            oid: self.transactions.new_oid(),
+            name: PUBLIC.to_owned(),
+            owner: SUPERUSER.to_owned(),
+        }))?;
+        transaction.commit().await
+    }
+
+    /// A random password, kept in a file that only the operator can read.
+    fn generate_password(&self) -> Result<String> {
+        let path = self.config.data_dir.join("initial-password");
+        let password = generate_password()?;
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| {
+                writeln!(file, "{password}")?;
+                file.sync_all()
+            });
+        written.map_err(|e| io(&self.config, e))?;
+        tracing::info!(user = SUPERUSER, path = %path.display(), "generated the initial password");
+        Ok(password)
+    }
+
+    /// The scan side of a table as of a snapshot. The same entry gives the same object, so that
+    /// statistics are merged once.
+    pub fn slice_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
+        if let Some((known, table)) = self.tables.lock().get(&entry.id)
+            && known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, entry))
+        {
+            return Arc::clone(table);
+        }
+        let version = Arc::new(self.table_version(entry));
+        let table = SliceTable::new(version, Arc::clone(&self.node));
+        self.tables.lock().insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
+        table
+    }
+
+    /// What the node needs to know of a table.
+    pub fn table_version(&self, entry: &TableEntry) -> TableVersion {
+        TableVersion {
+            table: entry.id,
+            name: entry.name.clone(),
+            schema: Arc::new(entry.table_schema()),
+            arrow_schema: entry.arrow_schema(),
+            distribution: match entry.distribution {
+                DistributionStyle::Auto | DistributionStyle::Even => compute::Distribution::Even,
+                DistributionStyle::All => compute::Distribution::All,
+                DistributionStyle::Key(position) => compute::Distribution::Key(position),
+            },
+            placement_fingerprint: entry.placement_fingerprint,
+            slices: entry.slices.clone(),
+        }
+    }
+
+    /// Runs work on the query threads. Dropping the future stops it; a panic is an error.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(work, &self.query_handle());
+        match tasks.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) if error.is_panic() => {
+                let payload = error.into_panic();
+                Err(Error::Internal(format!("panic: {}", panic_text(&*payload))))
+            }
+            Some(Err(_)) | None => Err(Error::Canceled),
+        }
+    }
+
+    /// The query threads.
+    pub fn query_handle(&self) -> Handle {
+        let runtime = self.query_runtime.as_ref();
+        runtime.expect("the query threads live as long as the engine").handle().clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The last owner may be an async task, where a runtime must not be waited for.
+        if let Some(runtime) = self.query_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn verifier(password: &str) -> Result<ScramVerifier> {
+    ScramVerifier::from_password(password, &SystemRandom::new())
+        .map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// A password of 24 letters and digits.
+fn generate_password() -> Result<String> {
+    // 32 characters that cannot be taken for one another: every byte chooses one, evenly.
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0; 24];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::Internal("the operating system gave no random bytes".into()))?;
+    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}
+
+/// The node's files, as the transaction manager removes them.
+#[derive(Debug)]
+struct NodeFiles(Arc<Node>);
+
+impl SegmentFiles for NodeFiles {
+    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId) {
+        if let Err(error) = self.0.remove_segments(table, [(slice, segment)]) {
+            tracing::warn!(table = table.0, slice = slice.0, segment = segment.0, %error,
+                "could not remove a segment file; the next start removes it");
+        }
+    }
+}
+
+/// Removes segment files that no commit ever made visible.
+fn sweep_orphans(node: &Node, transactions: &TransactionManager) -> Result<()> {
+    let snapshot = transactions.snapshot();
+    let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
+    for table in snapshot.tables() {
+        let segments = table.slices.iter().flatten().map(|segment| segment.id);
+        known.entry(table.id).or_default().extend(segments);
+    }
+    let removed = node.sweep_orphans(&known)?;
+    if removed > 0 {
+        tracing::info!(removed, "removed segment files that no commit made visible");
+    }
+    Ok(())
+}
+
+/// Takes the directory's lock; it goes with the process.
+fn lock_data_dir(config: &Config) -> Result<File> {
+    let path = config.data_dir.join("lock");
+    let file = File::create(&path).map_err(|e| io(config, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Config(format!(
+            "the data directory {} is in use by another server",
+            config.data_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(io(config, error)),
+    }
+}
+
+fn io(config: &Config, source: std::io::Error) -> Error {
+    let action = format!("use the data directory {}", config.data_dir.display());
+    Error::Io { action, source }
+}

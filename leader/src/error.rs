@@ -1,0 +1,349 @@
+//! Everything that can go wrong for a client, and the only table of SQLSTATEs.
+
+use std::borrow::Cow;
+
+use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use sql::error::ErrorKind;
+
+use crate::pgwire::report::Report;
+
+/// The result of a leader call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong with a statement, a session or the server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text or the names in it are wrong; the client acts.
+    #[error(transparent)]
+    Sql(#[from] sql::Error),
+    /// A statement is right but cannot be done as things are; the client acts.
+    #[error("{message}")]
+    Statement {
+        /// The SQLSTATE.
+        code: &'static str,
+        /// The primary message.
+        message: String,
+        /// More facts.
+        detail: Option<String>,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// COPY met a row or an object that it cannot load; the client acts.
+    #[error(transparent)]
+    Load(#[from] compute::load::LoadError),
+    /// Planning or execution failed.
+    #[error("query failed")]
+    DataFusion(#[from] DataFusionError),
+    /// A segment could not be written or read; the operator acts.
+    #[error(transparent)]
+    Storage(#[from] storage::error::Error),
+    /// The node failed; the operator acts.
+    #[error(transparent)]
+    Compute(#[from] compute::error::Error),
+    /// The catalog file failed; the operator acts.
+    #[error("catalog: {0}")]
+    Catalog(#[from] rusqlite::Error),
+    /// The catalog file holds something that this version did not write; the operator acts.
+    #[error("catalog is damaged: {0}")]
+    CatalogDamaged(String),
+    /// The configuration is wrong; the operator acts.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// Files or sockets of the server itself; the operator acts.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The client or a timeout stopped the statement.
+    #[error("canceled on user's request")]
+    Canceled,
+    /// A panic or a broken promise inside the server: a defect.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A statement error with its SQLSTATE.
+    pub fn statement(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Statement { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// Adds a DETAIL line; other kinds stay as they are.
+    #[must_use]
+    pub fn with_detail(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Statement { code, message, hint, .. } => {
+                Self::Statement { code, message, detail: Some(text.into()), hint }
+            }
+            other => other,
+        }
+    }
+
+    /// Adds a HINT line; other kinds stay as they are.
+    #[must_use]
+    pub fn with_hint(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Statement { code, message, detail, .. } => {
+                Self::Statement { code, message, detail, hint: Some(text.into()) }
+            }
+            other => other,
+        }
+    }
+}
+
+/// SQLSTATEs that statements of this crate raise, by name.
+pub mod code {
+    /// feature_not_supported
+    pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    /// invalid_parameter_value
+    pub const INVALID_PARAMETER_VALUE: &str = "22023";
+    /// active_sql_transaction
+    pub const ACTIVE_SQL_TRANSACTION: &str = "25001";
+    /// no_active_sql_transaction
+    pub const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+    /// in_failed_sql_transaction
+    pub const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
+    /// read_only_sql_transaction
+    pub const READ_ONLY_SQL_TRANSACTION: &str = "25006";
+    /// dependent_objects_still_exist
+    pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
+    /// deadlock_detected
+    pub const DEADLOCK_DETECTED: &str = "40P01";
+    /// duplicate_schema
+    pub const DUPLICATE_SCHEMA: &str = "42P06";
+    /// duplicate_table
+    pub const DUPLICATE_TABLE: &str = "42P07";
+    /// undefined_table
+    pub const UNDEFINED_TABLE: &str = "42P01";
+    /// invalid_schema_name
+    pub const INVALID_SCHEMA_NAME: &str = "3F000";
+    /// undefined_object
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    /// insufficient_privilege
+    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    /// invalid_sql_statement_name
+    pub const INVALID_SQL_STATEMENT_NAME: &str = "26000";
+    /// statement_too_complex
+    pub const STATEMENT_TOO_COMPLEX: &str = "54001";
+    /// out_of_memory
+    pub const OUT_OF_MEMORY: &str = "53200";
+    /// disk_full
+    pub const DISK_FULL: &str = "53100";
+    /// data_corrupted
+    pub const DATA_CORRUPTED: &str = "XX001";
+    /// division_by_zero
+    pub const DIVISION_BY_ZERO: &str = "22012";
+    /// numeric_value_out_of_range
+    pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
+    /// invalid_text_representation
+    pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
+    /// query_canceled
+    pub const QUERY_CANCELED: &str = "57014";
+    /// syntax_error
+    pub const SYNTAX_ERROR: &str = "42601";
+    /// syntax_error_or_access_rule_violation
+    pub const SYNTAX_OR_ACCESS: &str = "42000";
+    /// internal_error
+    pub const INTERNAL_ERROR: &str = "XX000";
+}
+
+/// The prefix of a DataFusion context that carries an SQLSTATE (see [`sql::error::raise`]).
+const CODE_PREFIX: &str = "SQLSTATE:";
+
+impl From<Error> for Report {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Sql(error) => sql_report(error),
+            Error::Statement { code, message, detail, hint } => {
+                Report { detail, hint, ..Report::error(code, message) }
+            }
+            Error::Load(error) => load_report(&error),
+            Error::DataFusion(error) => engine_report(&error),
+            Error::Canceled => {
+                Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
+            }
+            Error::Storage(storage::error::Error::Corrupt { path, place, reason }) => {
+                tracing::error!(path = %path.display(), place, reason, "segment is damaged");
+                Report::error(code::DATA_CORRUPTED, format!("stored data is damaged at {place}"))
+                    .with_detail(reason)
+            }
+            other => {
+                let text = chain(&other);
+                tracing::error!(error = text, "statement failed inside the server");
+                Report::error(code_of_io(&other), text)
+            }
+        }
+    }
+}
+
+/// The error and its sources, each once, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// 53100 when a disk is full, else XX000.
+fn code_of_io(error: &Error) -> &'static str {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::StorageFull
+        {
+            return code::DISK_FULL;
+        }
+        next = cause.source();
+    }
+    code::INTERNAL_ERROR
+}
+
+fn sql_report(error: sql::Error) -> Report {
+    Report {
+        detail: error.detail,
+        hint: error.hint,
+        position: error.position,
+        ..Report::error(sqlstate(error.kind), error.message)
+    }
+}
+
+/// The SQLSTATE of each kind of error that parsing and binding raise.
+fn sqlstate(kind: ErrorKind) -> Cow<'static, str> {
+    Cow::Borrowed(match kind {
+        ErrorKind::Syntax => code::SYNTAX_ERROR,
+        ErrorKind::UndefinedTable => code::UNDEFINED_TABLE,
+        ErrorKind::UndefinedSchema => code::INVALID_SCHEMA_NAME,
+        ErrorKind::UndefinedColumn => "42703",
+        ErrorKind::AmbiguousColumn => "42702",
+        ErrorKind::UndefinedFunction => "42883",
+        ErrorKind::UndefinedType => code::UNDEFINED_OBJECT,
+        ErrorKind::IndeterminateType => "42P18",
+        ErrorKind::DuplicateColumn => "42701",
+        ErrorKind::DuplicateAlias => "42712",
+        ErrorKind::InvalidTableDefinition => "42P16",
+        ErrorKind::DatatypeMismatch => "42804",
+        ErrorKind::CannotCoerce => "42846",
+        ErrorKind::InvalidParameterValue => code::INVALID_PARAMETER_VALUE,
+        ErrorKind::Grouping => "42803",
+        ErrorKind::FeatureNotSupported => code::FEATURE_NOT_SUPPORTED,
+        ErrorKind::StatementTooComplex => code::STATEMENT_TOO_COMPLEX,
+        ErrorKind::ProgramLimitExceeded => "54000",
+        ErrorKind::TooManyColumns => "54011",
+        ErrorKind::Value(sqlstate) => return Cow::Owned(sqlstate),
+        ErrorKind::Internal => code::INTERNAL_ERROR,
+    })
+}
+
+fn load_report(error: &compute::load::LoadError) -> Report {
+    Report::error(code::INTERNAL_ERROR, error.to_string())
+}
+
+/// The client's view of what DataFusion or one of our plan nodes raised. The innermost context
+/// that names an SQLSTATE wins; without one the kind of the error decides.
+fn engine_report(error: &DataFusionError) -> Report {
+    match error {
+        DataFusionError::Context(context, inner) => match context.strip_prefix(CODE_PREFIX) {
+            Some(code) => Report::error(code.to_owned(), message_of(inner)),
+            None => engine_report(inner),
+        },
+        DataFusionError::Diagnostic(_, inner) => engine_report(inner),
+        DataFusionError::Shared(inner) => engine_report(inner),
+        DataFusionError::Collection(errors) => match errors.first() {
+            Some(first) => engine_report(first),
+            None => Report::error(code::INTERNAL_ERROR, "query failed"),
+        },
+        DataFusionError::External(inner) => external_report(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => arrow_report(inner),
+        DataFusionError::ResourcesExhausted(text) => {
+            Report::error(code::OUT_OF_MEMORY, "out of memory").with_detail(text.clone()).with_hint(
+                "The query needs more memory than its share; see [memory] in the configuration.",
+            )
+        }
+        DataFusionError::NotImplemented(text) => {
+            Report::error(code::FEATURE_NOT_SUPPORTED, text.clone())
+        }
+        DataFusionError::SchemaError(inner, _) => schema_report(inner),
+        DataFusionError::Plan(text) => Report::error(code::SYNTAX_OR_ACCESS, text.clone()),
+        DataFusionError::SQL(inner, _) => Report::error(code::SYNTAX_ERROR, inner.to_string()),
+        DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
+            Report::error(code::DISK_FULL, "could not spill: the disk is full")
+        }
+        other => {
+            tracing::error!(error = %other, "query failed inside the server");
+            Report::error(code::INTERNAL_ERROR, message_of(other))
+        }
+    }
+}
+
+fn message_of(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Execution(text)
+        | DataFusionError::Plan(text)
+        | DataFusionError::Internal(text) => text.clone(),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            message_of(inner)
+        }
+        other => other.strip_backtrace(),
+    }
+}
+
+fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Report {
+    if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+        return engine_report(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<compute::load::LoadError>() {
+        return load_report(inner);
+    }
+    if let Some(storage::error::Error::Corrupt { place, reason, .. }) =
+        error.downcast_ref::<storage::error::Error>()
+    {
+        tracing::error!(place, reason, "segment is damaged");
+        return Report::error(code::DATA_CORRUPTED, format!("stored data is damaged at {place}"))
+            .with_detail(reason.clone());
+    }
+    let text = chain(error);
+    tracing::error!(error = text, "query failed inside the server");
+    Report::error(code::INTERNAL_ERROR, text)
+}
+
+fn arrow_report(error: &ArrowError) -> Report {
+    match error {
+        ArrowError::DivideByZero => Report::error(code::DIVISION_BY_ZERO, "division by zero"),
+        ArrowError::ArithmeticOverflow(text) => {
+            Report::error(code::NUMERIC_VALUE_OUT_OF_RANGE, text.clone())
+        }
+        ArrowError::CastError(text) | ArrowError::ParseError(text) => {
+            Report::error(code::INVALID_TEXT_REPRESENTATION, text.clone())
+        }
+        ArrowError::ExternalError(inner) => external_report(inner.as_ref()),
+        other => {
+            tracing::error!(error = %other, "query failed inside the server");
+            Report::error(code::INTERNAL_ERROR, other.to_string())
+        }
+    }
+}
+
+fn schema_report(error: &SchemaError) -> Report {
+    match error {
+        SchemaError::FieldNotFound { field, .. } => {
+            Report::error("42703", format!("column \"{}\" does not exist", field.name))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Report::error("42702", format!("column reference \"{}\" is ambiguous", field.name))
+        }
+        other => Report::error("42701", other.to_string()),
+    }
+}

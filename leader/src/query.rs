@@ -1,0 +1,62 @@
+//! The way of a statement from its text to its result. Each step is a call to the module that owns
+//! it; nothing here knows a statement's details.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::scalar::ScalarValue;
+use sql::Limits;
+
+use crate::error::{Error, Result, code};
+use crate::pgwire::backend::{CancelHandle, Execution, Prepared};
+use crate::planner::on_large_stack;
+use crate::session::{Session, SessionStatement};
+use crate::statement;
+
+/// Parses a text into its statements, on a large stack.
+pub async fn parse(
+    text: String,
+    parameter_types: Vec<Option<DataType>>,
+) -> Result<Vec<SessionStatement>> {
+    let parsed = on_large_stack(move || Ok(sql::parse(&text, &Limits::default())?)).await?;
+    let statement = |parsed: sql::Parsed| SessionStatement {
+        statement: parsed.statement,
+        parameter_types: parameter_types.clone(),
+    };
+    Ok(parsed.into_iter().map(statement).collect())
+}
+
+/// Parses the one statement of an extended-protocol Parse and describes it.
+pub async fn prepare(
+    session: &mut Session,
+    text: &str,
+    parameter_types: Vec<Option<DataType>>,
+) -> Result<Prepared<Arc<SessionStatement>>> {
+    let mut statements = parse(text.to_owned(), parameter_types).await?;
+    let Some(first) = statements.pop() else {
+        return Ok(Prepared { statement: None, parameters: Vec::new(), fields: None });
+    };
+    if !statements.is_empty() {
+        let message = "cannot insert multiple commands into a prepared statement";
+        return Err(Error::statement(code::SYNTAX_ERROR, message));
+    }
+    statement::describe(session, Arc::new(first)).await
+}
+
+/// Runs a statement. Returns soon after a cancel, with [`Error::Canceled`].
+pub async fn execute(
+    session: &mut Session,
+    statement: &Arc<SessionStatement>,
+    parameters: Vec<ScalarValue>,
+    cancel: &CancelHandle,
+) -> Result<Execution> {
+    if statement::ends_block(&statement.statement) {
+        return statement::end_block(session, &statement.statement).await;
+    }
+    session.check_not_failed()?;
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::Canceled),
+        result = statement::run(session, statement, parameters) => result,
+    }
+}

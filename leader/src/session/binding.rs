@@ -1,0 +1,107 @@
+//! What binding a statement needs, detached from the session so that it can run on another thread:
+//! a snapshot, the session's values, the engine.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::common::{DFSchema, ParamValues};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
+use sql::{Binder, Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTable};
+
+use crate::catalog::{Snapshot, TableEntry};
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// A snapshot with the values of a session.
+#[derive(Clone)]
+pub struct Binding {
+    engine: Arc<Engine>,
+    snapshot: Arc<Snapshot>,
+    values: Arc<SessionValues>,
+}
+
+impl Binding {
+    /// Names are looked up in `snapshot` along the search path of `values`.
+    pub fn new(engine: Arc<Engine>, snapshot: Arc<Snapshot>, values: SessionValues) -> Self {
+        Self { engine, snapshot, values: Arc::new(values) }
+    }
+
+    /// The binder over this snapshot.
+    pub fn binder(&self) -> Binder<'_> {
+        Binder::new(self, &self.values)
+    }
+
+    /// Fills in parameters and makes a bound plan executable.
+    pub fn physical(
+        &self,
+        plan: LogicalPlan,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.engine.planner.physical(&with_parameters(plan, parameters)?)
+    }
+
+    /// The value of an expression that reads no column.
+    pub fn constant(&self, expression: &Expr) -> Result<ScalarValue> {
+        let schema = DFSchema::empty();
+        let physical =
+            self.engine.planner.state().create_physical_expr(expression.clone(), &schema)?;
+        let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+        let batch =
+            RecordBatch::try_new_with_options(Arc::clone(schema.inner()), Vec::new(), &one_row)
+                .map_err(DataFusionError::from)?;
+        let array = physical.evaluate(&batch)?.into_array(1)?;
+        Ok(ScalarValue::try_from_array(&array, 0)?)
+    }
+
+    /// Optimizes a bound plan, for its final schema.
+    pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.engine.planner.optimize(plan)
+    }
+}
+
+fn with_parameters(plan: LogicalPlan, parameters: Vec<ScalarValue>) -> Result<LogicalPlan> {
+    if parameters.is_empty() {
+        return Ok(plan);
+    }
+    Ok(plan.with_param_values(ParamValues::from(parameters))?)
+}
+
+impl Catalog for Binding {
+    fn table(&self, schema: Option<&str>, name: &str) -> Option<ResolvedTable> {
+        let entry = match schema {
+            Some(schema) => self.snapshot.table(schema, name),
+            None => {
+                let path = &self.values.search_path;
+                path.iter().find_map(|schema| self.snapshot.table(schema, name))
+            }
+        }?;
+        Some(ResolvedTable {
+            schema: entry.schema.clone(),
+            name: entry.name.clone(),
+            source: provider_as_source(self.engine.slice_table(entry)),
+        })
+    }
+
+    fn has_schema(&self, schema: &str) -> bool {
+        self.snapshot.schema(schema).is_some()
+    }
+}
+
+/// A table as the target of INSERT.
+pub fn target_table(entry: &TableEntry) -> TargetTable {
+    let column = |column: &crate::catalog::TableColumn| TargetColumn {
+        name: column.name.clone(),
+        sql_type: column.sql_type,
+        not_null: !column.nullable,
+        default: column.default.clone(),
+    };
+    TargetTable {
+        schema: entry.schema.clone(),
+        name: entry.name.clone(),
+        columns: entry.columns.iter().map(column).collect(),
+    }
+}

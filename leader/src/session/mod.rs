@@ -1,0 +1,411 @@
+//! One client's session: its settings, its transaction, its prepared statements. The wire drives
+//! it through [`WireSession`]; statements work on it through the methods below.
+//!
+//! The states of its transaction:
+//!
+//! ```text
+//!            begin_implicit          BEGIN
+//!   Idle ------------------> Implicit -----> Block --- error ---> Failed
+//!    ^                          |              |                    |
+//!    +---- end_implicit --------+   COMMIT, ROLLBACK         COMMIT, ROLLBACK
+//!    +-----------------------------------------+--------------------+
+//! ```
+
+pub mod binding;
+pub mod settings;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use datafusion::arrow::datatypes::DataType;
+use sql::statement::{Statement, TableName};
+
+use crate::catalog::change::undefined_schema;
+use crate::catalog::{Snapshot, TableEntry};
+use crate::engine::{DATABASE, Engine};
+use crate::error::{Error, Result, code};
+use crate::pgwire::backend::{Deallocation, Startup};
+use crate::pgwire::report::{Report, Severity};
+use crate::transaction::Transaction;
+use binding::Binding;
+use settings::{SetEffect, Settings};
+
+/// The source of time, passed in so that sessions can be tested at any instant.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// A parsed statement, cheap to share.
+#[derive(Debug)]
+pub struct SessionStatement {
+    /// What it is.
+    pub statement: Statement,
+    /// The parameter types that the client declared.
+    pub parameter_types: Vec<Option<DataType>>,
+}
+
+/// A statement that PREPARE named.
+#[derive(Debug, Clone)]
+pub struct NamedStatement {
+    /// The statement with its parameter types.
+    pub statement: Arc<SessionStatement>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Implicit(Box<Transaction>),
+    Block(Box<Transaction>),
+    Failed,
+}
+
+/// One client's session.
+pub struct Session {
+    engine: Arc<Engine>,
+    clock: Clock,
+    user: String,
+    process_id: i32,
+    settings: Settings,
+    state: State,
+    /// What ROLLBACK restores, and COMMIT where SET LOCAL changed it.
+    settings_before: Settings,
+    local_settings: Vec<String>,
+    transaction_start: DateTime<Utc>,
+    notices: Vec<Report>,
+    /// The ParameterStatus values that the client knows.
+    told: BTreeMap<&'static str, String>,
+    named: HashMap<String, NamedStatement>,
+    deallocations: Vec<Deallocation>,
+}
+
+impl Session {
+    /// A session for an authenticated user.
+    pub fn open(engine: Arc<Engine>, clock: Clock, startup: &Startup) -> Result<Self> {
+        if startup.database != DATABASE {
+            let message = format!("database \"{}\" does not exist", startup.database);
+            return Err(Error::statement("3D000", message));
+        }
+        let now = clock();
+        let mut session = Self {
+            clock,
+            user: startup.user.clone(),
+            process_id: startup.process_id,
+            settings: Settings::default(),
+            state: State::Idle,
+            settings_before: Settings::default(),
+            local_settings: Vec::new(),
+            transaction_start: now,
+            notices: Vec::new(),
+            told: BTreeMap::new(),
+            named: HashMap::new(),
+            deallocations: Vec::new(),
+            engine,
+        };
+        session.apply_startup(startup)?;
+        Ok(session)
+    }
+
+    fn apply_startup(&mut self, startup: &Startup) -> Result<()> {
+        let parameters = &self.engine.config.file.parameters;
+        let configured = [
+            ("statement_timeout", parameters.statement_timeout),
+            ("idle_session_timeout", parameters.idle_session_timeout * 1000),
+            (
+                "idle_in_transaction_session_timeout",
+                parameters.idle_in_transaction_session_timeout * 1000,
+            ),
+        ];
+        for (name, value) in configured {
+            self.settings.set_initial(name, &value.to_string())?;
+        }
+        if let Some(name) = &startup.application_name {
+            self.settings.set_initial("application_name", name)?;
+        }
+        for (name, value) in &startup.options {
+            self.settings.set_initial(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// What all sessions share.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Who is connected.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The session's parameters.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// SET and SET LOCAL.
+    pub fn set(&mut self, name: &str, value: &str, local: bool) -> Result<()> {
+        let effect = self.settings.set(name, value)?;
+        if local {
+            self.local_settings.push(name.to_ascii_lowercase());
+        }
+        if effect == SetEffect::NoEffect {
+            let message = format!("parameter \"{name}\" is kept but has no effect");
+            self.notice(Severity::Notice, message);
+        }
+        Ok(())
+    }
+
+    /// RESET.
+    pub fn reset(&mut self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) => self.settings.reset(name),
+            None => {
+                self.settings.reset_all();
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the client something with the next answer.
+    pub fn notice(&mut self, severity: Severity, message: impl Into<String>) {
+        self.notices.push(Report::new(severity, "00000", message));
+    }
+
+    /// The transaction that the current statement runs in.
+    pub fn transaction(&mut self) -> Result<&mut Transaction> {
+        match &mut self.state {
+            State::Implicit(transaction) | State::Block(transaction) => Ok(transaction),
+            State::Failed => Err(failed_block()),
+            State::Idle => Err(Error::Internal("a statement runs outside a transaction".into())),
+        }
+    }
+
+    /// Whether the client is in a transaction block.
+    pub fn in_block(&self) -> bool {
+        matches!(self.state, State::Block(_) | State::Failed)
+    }
+
+    /// Refuses everything but the end of the block once a statement of it failed.
+    pub fn check_not_failed(&self) -> Result<()> {
+        match self.state {
+            State::Failed => Err(failed_block()),
+            State::Idle | State::Implicit(_) | State::Block(_) => Ok(()),
+        }
+    }
+
+    fn start_transaction(&mut self) {
+        self.transaction_start = (self.clock)();
+        self.settings_before = self.settings.clone();
+        let transaction = self.engine.transactions.begin(self.settings.read_only());
+        self.state = State::Implicit(Box::new(transaction));
+    }
+
+    /// BEGIN.
+    pub fn begin_block(&mut self, read_only: bool) {
+        if matches!(self.state, State::Idle) {
+            self.start_transaction();
+        }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Implicit(mut transaction) => {
+                transaction.set_read_only(read_only || self.settings.read_only());
+                self.state = State::Block(transaction);
+            }
+            already => {
+                self.state = already;
+                self.notice(Severity::Warning, "there is already a transaction in progress");
+            }
+        }
+    }
+
+    /// COMMIT. Answers with the command tag: a failed block is rolled back.
+    pub async fn commit_block(&mut self) -> Result<&'static str> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Block(transaction) => {
+                let committed = transaction.commit().await;
+                self.end_settings(committed.is_ok());
+                committed.map(|()| "COMMIT")
+            }
+            State::Failed => {
+                self.end_settings(false);
+                Ok("ROLLBACK")
+            }
+            other @ (State::Idle | State::Implicit(_)) => {
+                self.state = other;
+                self.notice(Severity::Warning, "there is no transaction in progress");
+                Ok("COMMIT")
+            }
+        }
+    }
+
+    /// ROLLBACK.
+    pub fn rollback_block(&mut self) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Block(_) | State::Failed => self.end_settings(false),
+            other @ (State::Idle | State::Implicit(_)) => {
+                self.state = other;
+                self.notice(Severity::Warning, "there is no transaction in progress");
+            }
+        }
+    }
+
+    /// Commits what the transaction did so far and goes on in a new one: TRUNCATE does so.
+    pub async fn commit_and_go_on(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Implicit(transaction) => {
+                transaction.commit().await?;
+                self.state = State::Implicit(Box::new(self.engine.transactions.begin(false)));
+                Ok(())
+            }
+            State::Block(transaction) => {
+                let committed = transaction.commit().await;
+                self.end_settings(committed.is_ok());
+                committed
+            }
+            other @ (State::Idle | State::Failed) => {
+                self.state = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// Settings follow their transaction: all go back with a rollback, SET LOCAL always.
+    fn end_settings(&mut self, committed: bool) {
+        let local = std::mem::take(&mut self.local_settings);
+        if !committed {
+            self.settings = self.settings_before.clone();
+            return;
+        }
+        for name in local {
+            self.settings.restore(&name, &self.settings_before);
+        }
+    }
+
+    /// All that binding needs, as of now. Takes the transaction's snapshot.
+    pub fn binding(&mut self) -> Result<Binding> {
+        let snapshot = self.transaction()?.view();
+        Ok(self.binding_of(snapshot))
+    }
+
+    fn binding_of(&self, snapshot: Arc<Snapshot>) -> Binding {
+        let values = sql::SessionValues {
+            now: self.transaction_start,
+            statement_start: (self.clock)(),
+            current_user: self.user.clone(),
+            session_user: self.user.clone(),
+            database: DATABASE.to_owned(),
+            search_path: self.existing_search_path(&snapshot),
+            backend_pid: self.process_id,
+            timezone: self.settings.time_zone().name().to_owned(),
+            settings: self
+                .settings
+                .all()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        };
+        Binding::new(Arc::clone(&self.engine), snapshot, values)
+    }
+
+    fn existing_search_path(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut path = self.settings.search_path(&self.user);
+        path.retain(|schema| snapshot.schema(schema).is_some());
+        path
+    }
+
+    /// The schema that a new object goes into.
+    pub fn creation_schema(&mut self, name: &TableName) -> Result<String> {
+        check_database(name)?;
+        let snapshot = self.transaction()?.view();
+        match &name.schema {
+            Some(schema) if snapshot.schema(schema).is_some() => Ok(schema.clone()),
+            Some(schema) => Err(undefined_schema(schema)),
+            None => self.existing_search_path(&snapshot).into_iter().next().ok_or_else(|| {
+                Error::statement(
+                    code::INVALID_SCHEMA_NAME,
+                    "no schema has been selected to create in",
+                )
+            }),
+        }
+    }
+
+    /// The table that a name stands for in a snapshot.
+    pub fn find_table(
+        &self,
+        snapshot: &Snapshot,
+        name: &TableName,
+    ) -> Result<Option<Arc<TableEntry>>> {
+        check_database(name)?;
+        let found = match &name.schema {
+            Some(schema) => snapshot.table(schema, &name.name),
+            None => self
+                .existing_search_path(snapshot)
+                .iter()
+                .find_map(|schema| snapshot.table(schema, &name.name)),
+        };
+        Ok(found.map(Arc::clone))
+    }
+
+    /// Takes the write lock of a table and gives it as the statement sees it.
+    pub async fn lock_table(&mut self, name: &TableName) -> Result<Arc<TableEntry>> {
+        let peek = self.transaction()?.peek();
+        let entry = self.find_table(&peek, name)?.ok_or_else(|| undefined_table(name))?;
+        let transaction = self.transaction()?;
+        transaction.lock(entry.id).await?;
+        let view = transaction.view();
+        view.table_by_id(entry.id).map(Arc::clone).ok_or_else(|| undefined_table(name))
+    }
+
+    /// Keeps a statement under a name.
+    pub fn prepare_named(&mut self, name: &str, statement: NamedStatement) -> Result<()> {
+        if self.named.contains_key(name) {
+            let message = format!("prepared statement \"{name}\" already exists");
+            return Err(Error::statement("42P05", message));
+        }
+        self.named.insert(name.to_owned(), statement);
+        Ok(())
+    }
+
+    /// The statement of that name.
+    pub fn named_statement(&self, name: &str) -> Result<NamedStatement> {
+        self.named.get(name).cloned().ok_or_else(|| {
+            let message = format!("prepared statement \"{name}\" does not exist");
+            Error::statement(code::INVALID_SQL_STATEMENT_NAME, message)
+        })
+    }
+
+    /// DEALLOCATE; without a name ALL. Names of the wire's own statements go too.
+    pub fn deallocate(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) => {
+                self.named.remove(name);
+                self.deallocations.push(Deallocation::Statement(name.to_owned()));
+            }
+            None => {
+                self.named.clear();
+                self.deallocations.push(Deallocation::AllStatements);
+            }
+        }
+    }
+}
+
+/// `relation "x" does not exist`
+pub fn undefined_table(name: &TableName) -> Error {
+    Error::statement(code::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+}
+
+fn check_database(name: &TableName) -> Result<()> {
+    match &name.database {
+        Some(database) if database != DATABASE => {
+            let message = format!("cross-database reference \"{name}\" is not supported");
+            Err(Error::statement(code::FEATURE_NOT_SUPPORTED, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failed_block() -> Error {
+    Error::statement(
+        code::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}

@@ -1,0 +1,312 @@
+//! Session parameters: SET, SHOW and RESET, and what ParameterStatus reports.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use crate::error::{Error, Result, code};
+
+/// What a parameter's value must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Any text.
+    Text,
+    /// on, off, true, false, yes, no, 1, 0.
+    Bool,
+    /// A whole number in the range, both ends included.
+    Integer(i64, i64),
+    /// An IANA time zone or an offset.
+    TimeZone,
+    /// One of the words, compared without case.
+    Words(&'static [&'static str]),
+    /// May be shown but not set.
+    Fixed,
+}
+
+/// A known parameter.
+#[derive(Debug)]
+struct Parameter {
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    /// The name under which ParameterStatus reports it, if it does.
+    reported: Option<&'static str>,
+    /// Whether it changes anything here; SET of one that does not says so.
+    effective: bool,
+}
+
+const fn parameter(name: &'static str, default: &'static str, kind: Kind) -> Parameter {
+    Parameter { name, default, kind, reported: None, effective: true }
+}
+
+const fn reported(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    status: &'static str,
+) -> Parameter {
+    Parameter { name, default, kind, reported: Some(status), effective: true }
+}
+
+const fn accepted(name: &'static str, default: &'static str, kind: Kind) -> Parameter {
+    Parameter { name, default, kind, reported: None, effective: false }
+}
+
+/// The `version()` of the Redshift release whose surface this follows begins so.
+pub const SERVER_VERSION: &str = "8.0.2";
+
+const ISOLATION: &[&str] =
+    &["serializable", "snapshot", "repeatable read", "read committed", "read uncommitted"];
+
+const PARAMETERS: &[Parameter] = &[
+    reported("application_name", "", Kind::Text, "application_name"),
+    reported("client_encoding", "UTF8", Kind::Text, "client_encoding"),
+    accepted("client_min_messages", "notice", Kind::Text),
+    reported("datestyle", "ISO, MDY", Kind::Text, "DateStyle"),
+    accepted("describe_field_name_in_uppercase", "off", Kind::Bool),
+    accepted("enable_case_sensitive_identifier", "false", Kind::Bool),
+    accepted("enable_result_cache_for_session", "on", Kind::Bool),
+    accepted("extra_float_digits", "0", Kind::Integer(-15, 3)),
+    parameter("idle_in_transaction_session_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
+    parameter("idle_session_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
+    reported("integer_datetimes", "on", Kind::Fixed, "integer_datetimes"),
+    reported("intervalstyle", "postgres", Kind::Text, "IntervalStyle"),
+    parameter("query_group", "default", Kind::Text),
+    parameter("search_path", "$user, public", Kind::Text),
+    reported("server_encoding", "UTF8", Kind::Fixed, "server_encoding"),
+    reported("server_version", SERVER_VERSION, Kind::Fixed, "server_version"),
+    parameter("server_version_num", "80002", Kind::Fixed),
+    reported(
+        "standard_conforming_strings",
+        "on",
+        Kind::Words(&["on"]),
+        "standard_conforming_strings",
+    ),
+    parameter("statement_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
+    reported("timezone", "UTC", Kind::TimeZone, "TimeZone"),
+    parameter("transaction_isolation", "snapshot", Kind::Words(ISOLATION)),
+    parameter("transaction_read_only", "off", Kind::Bool),
+    accepted("wlm_query_slot_count", "1", Kind::Integer(1, 50)),
+];
+
+/// What a SET did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetEffect {
+    /// It holds from now on.
+    Applied,
+    /// The value is kept and shown, but nothing here depends on it.
+    NoEffect,
+}
+
+/// The parameters of a session.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What the session starts with and RESET goes back to.
+    initial: BTreeMap<String, String>,
+    current: BTreeMap<String, String>,
+}
+
+fn find(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS.iter().find(|parameter| parameter.name == name)
+}
+
+impl Settings {
+    /// Sets what a startup packet or the server's configuration gives: also RESET's target.
+    pub fn set_initial(&mut self, name: &str, value: &str) -> Result<SetEffect> {
+        let effect = self.set(name, value)?;
+        let name = name.to_ascii_lowercase();
+        if let Some(value) = self.current.get(&name) {
+            self.initial.insert(name, value.clone());
+        }
+        Ok(effect)
+    }
+
+    /// SET name TO value. Names of no known parameter are kept, because drivers set their own.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<SetEffect> {
+        let name = canonical(name);
+        let Some(parameter) = find(&name) else {
+            self.current.insert(name, value.to_owned());
+            return Ok(SetEffect::NoEffect);
+        };
+        let value = check(parameter, value)?;
+        self.current.insert(name, value);
+        Ok(if parameter.effective { SetEffect::Applied } else { SetEffect::NoEffect })
+    }
+
+    /// RESET name.
+    pub fn reset(&mut self, name: &str) -> Result<()> {
+        let name = canonical(name);
+        if find(&name).is_none() && !self.current.contains_key(&name) {
+            return Err(unrecognized(&name));
+        }
+        match self.initial.get(&name) {
+            Some(value) => self.current.insert(name, value.clone()),
+            None => self.current.remove(&name),
+        };
+        Ok(())
+    }
+
+    /// RESET ALL.
+    pub fn reset_all(&mut self) {
+        self.current = self.initial.clone();
+    }
+
+    /// Takes a parameter back to what it was in `before`.
+    pub fn restore(&mut self, name: &str, before: &Self) {
+        let name = canonical(name);
+        match before.current.get(&name) {
+            Some(value) => self.current.insert(name, value.clone()),
+            None => self.current.remove(&name),
+        };
+    }
+
+    /// SHOW name.
+    pub fn show(&self, name: &str) -> Result<&str> {
+        let name = canonical(name);
+        match (self.current.get(&name), find(&name)) {
+            (Some(value), _) => Ok(value),
+            (None, Some(parameter)) => Ok(parameter.default),
+            (None, None) => Err(unrecognized(&name)),
+        }
+    }
+
+    /// All parameters with their values, by name.
+    pub fn all(&self) -> BTreeMap<&str, &str> {
+        let known = PARAMETERS.iter().map(|parameter| (parameter.name, parameter.default));
+        let set = self.current.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        known.chain(set).collect()
+    }
+
+    /// What ParameterStatus reports of the parameters.
+    pub fn reported(&self) -> BTreeMap<&'static str, String> {
+        let value = |parameter: &Parameter| {
+            let current = self.current.get(parameter.name);
+            current.map_or_else(|| parameter.default.to_owned(), Clone::clone)
+        };
+        PARAMETERS
+            .iter()
+            .filter_map(|parameter| Some((parameter.reported?, value(parameter))))
+            .collect()
+    }
+
+    fn value(&self, name: &'static str) -> &str {
+        self.show(name).unwrap_or_default()
+    }
+
+    /// The schemas of search_path; `$user` is the user's own.
+    pub fn search_path(&self, user: &str) -> Vec<String> {
+        self.value("search_path")
+            .split(',')
+            .map(|part| part.trim().trim_matches('"').to_ascii_lowercase())
+            .filter(|part| !part.is_empty())
+            .map(|part| if part == "$user" { user.to_owned() } else { part })
+            .collect()
+    }
+
+    /// The session's time zone.
+    pub fn time_zone(&self) -> Tz {
+        self.value("timezone").parse().unwrap_or(Tz::UTC)
+    }
+
+    /// A parameter in milliseconds; 0 is none.
+    pub fn timeout(&self, name: &'static str) -> Option<Duration> {
+        let milliseconds = self.value(name).parse().unwrap_or(0);
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+
+    /// Whether new transactions may only read.
+    pub fn read_only(&self) -> bool {
+        self.value("transaction_read_only") == "on"
+    }
+}
+
+/// The one name of a parameter that has several.
+fn canonical(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "time zone" => "timezone".to_owned(),
+        "default_transaction_read_only" | "readonly" => "transaction_read_only".to_owned(),
+        "default_transaction_isolation" => "transaction_isolation".to_owned(),
+        _ => name,
+    }
+}
+
+fn unrecognized(name: &str) -> Error {
+    let message = format!("unrecognized configuration parameter \"{name}\"");
+    Error::statement(code::UNDEFINED_OBJECT, message)
+}
+
+fn invalid(parameter: &Parameter, value: &str) -> Error {
+    let message = format!("invalid value for parameter \"{}\": \"{value}\"", parameter.name);
+    Error::statement(code::INVALID_PARAMETER_VALUE, message)
+}
+
+fn check(parameter: &Parameter, value: &str) -> Result<String> {
+    let lower = value.trim().to_ascii_lowercase();
+    match parameter.kind {
+        Kind::Text if parameter.name == "client_encoding" => {
+            match lower.trim_matches('\'').replace('-', "").as_str() {
+                "utf8" | "unicode" => Ok("UTF8".to_owned()),
+                _ => Err(invalid(parameter, value)),
+            }
+        }
+        Kind::Text if parameter.name == "datestyle" => {
+            if lower.starts_with("iso") || lower == "default" {
+                Ok("ISO, MDY".to_owned())
+            } else {
+                Err(invalid(parameter, value).with_hint("Dates are sent in ISO form."))
+            }
+        }
+        Kind::Text => Ok(value.to_owned()),
+        Kind::Bool => match lower.as_str() {
+            "on" | "true" | "yes" | "1" | "t" => Ok("on".to_owned()),
+            "off" | "false" | "no" | "0" | "f" => Ok("off".to_owned()),
+            _ => Err(invalid(parameter, value)),
+        },
+        Kind::Integer(low, high) => match lower.parse::<i64>() {
+            Ok(number) if (low..=high).contains(&number) => Ok(number.to_string()),
+            _ => Err(invalid(parameter, value)),
+        },
+        Kind::TimeZone => match value.trim().trim_matches('\'').parse::<Tz>() {
+            Ok(zone) => Ok(zone.name().to_owned()),
+            Err(_) => Err(invalid(parameter, value)),
+        },
+        Kind::Words(words) => match words.iter().find(|word| **word == lower) {
+            Some(word) => Ok((*word).to_owned()),
+            None => Err(invalid(parameter, value)),
+        },
+        Kind::Fixed => {
+            let message = format!("parameter \"{}\" cannot be changed", parameter.name);
+            Err(Error::statement("55P02", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_kept_and_reset() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.show("search_path").unwrap(), "$user, public");
+        settings.set_initial("statement_timeout", "1000").unwrap();
+        settings.set("Statement_Timeout", "5").unwrap();
+        assert_eq!(settings.timeout("statement_timeout"), Some(Duration::from_millis(5)));
+        settings.reset("statement_timeout").unwrap();
+        assert_eq!(settings.show("statement_timeout").unwrap(), "1000");
+        assert!(settings.set("statement_timeout", "-1").is_err());
+        assert!(settings.set("timezone", "Mars/Olympus").is_err());
+        assert!(settings.show("nonsense").is_err());
+        assert_eq!(settings.set("driver_toy", "7").unwrap(), SetEffect::NoEffect);
+        assert_eq!(settings.show("driver_toy").unwrap(), "7");
+    }
+
+    #[test]
+    fn the_search_path_names_the_user() {
+        let mut settings = Settings::default();
+        settings.set("search_path", "\"$user\", Sales").unwrap();
+        assert_eq!(settings.search_path("ann"), ["ann", "sales"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Starting and stopping a server: opens the engine, listens, says that it is ready, and stops
+//! cleanly on SIGTERM and SIGINT.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::authentication::ScramVerifier;
+use crate::config::Config;
+use crate::engine::{DATABASE, Engine, SUPERUSER};
+use crate::error::{Error, Result};
+use crate::pgwire::backend::{Backend, Startup, WireSettings};
+use crate::pgwire::registry::Registry;
+use crate::pgwire::report::Report;
+use crate::server::Server;
+use crate::session::{Clock, Session};
+use crate::tls;
+
+/// The engine as the wire sees it.
+struct Leader {
+    engine: Arc<Engine>,
+    clock: Clock,
+}
+
+#[async_trait]
+impl Backend for Leader {
+    type Session = Session;
+
+    fn settings(&self) -> WireSettings {
+        let parameters = &self.engine.config.file.parameters;
+        WireSettings {
+            require_ssl: parameters.require_ssl,
+            authentication_timeout: self.engine.config.authentication_timeout(),
+            connections_max: parameters.max_connections,
+            ..WireSettings::default()
+        }
+    }
+
+    async fn verifier(&self, user: &str) -> Result<Option<ScramVerifier>, Report> {
+        let snapshot = self.engine.transactions.snapshot();
+        let Some(entry) = snapshot.user(user) else { return Ok(None) };
+        let damaged = |_| Error::CatalogDamaged(format!("verifier of user \"{user}\""));
+        Ok(Some(entry.verifier.parse().map_err(damaged)?))
+    }
+
+    async fn open_session(&self, startup: Startup) -> Result<Session, Report> {
+        Ok(Session::open(Arc::clone(&self.engine), Arc::clone(&self.clock), &startup)?)
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT. When it can serve it prints its one line on stdout.
+pub async fn serve_until_stopped(config: Config) -> Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    let engine = Arc::new(Engine::open(config)?);
+    engine.bootstrap().await?;
+    let listen = engine.config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| Error::Io { action: format!("listen on {listen}"), source })?;
+    let tls = match (&engine.config.file.tls.certificate, &engine.config.file.tls.key) {
+        (Some(certificate), Some(key)) => {
+            Some(tls::acceptor(certificate, key).map_err(|e| Error::Config(e.to_string()))?)
+        }
+        (None, None) => None,
+        _ => return Err(Error::Config("[tls] needs both certificate and key".into())),
+    };
+    let backend = Arc::new(Leader { engine, clock: Arc::new(Utc::now) });
+    let server = Server::new(listener, backend, Arc::new(Registry::default()), tls)
+        .map_err(|source| Error::Io { action: "start the server".into(), source })?;
+    let address =
+        server.local_addr().map_err(|source| Error::Io { action: "listen".into(), source })?;
+    announce(&format!("ready: postgres://{SUPERUSER}@{address}/{DATABASE}"))?;
+    server.run(stop).await;
+    Ok(())
+}
+
+/// The one line on stdout that scripts wait for.
+fn announce(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(|source| Error::Io { action: "write to stdout".into(), source })
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| Error::Io { action: "wait for signals".into(), source })
+    };
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    // Lives as long as the process: it is what ends it.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Logs go to stderr; `RUST_LOG` chooses what.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Fails only when a logger is set already; then that one stays.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

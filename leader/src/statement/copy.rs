@@ -1,0 +1,223 @@
+//! COPY table FROM 's3://bucket/prefix'. All rows of all objects become visible with the commit,
+//! or none.
+
+use std::sync::Arc;
+
+use compute::load::{
+    Compression, Conversion, CopyRequest, DateFormat, DatePattern, Format, OmittedColumn,
+    TargetColumn, TimeFormat, TimestampPattern,
+};
+use compute::object_storage::{Credentials, Secret};
+use datafusion::scalar::ScalarValue;
+use sql::statement::{Authorization, Copy, CopyFormat};
+use sql::types::SqlType;
+
+use super::{command, insert};
+use crate::catalog::table::column_type;
+use crate::catalog::{TableColumn, TableEntry};
+use crate::error::{Error, Result, code};
+use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Severity;
+use crate::planner::on_large_stack;
+use crate::session::Session;
+
+/// Reads the objects, writes their rows, and makes them part of the transaction.
+pub async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
+    refuse_unsupported(statement)?;
+    let entry = session.lock_table(&statement.table).await?;
+    let request = request(session, statement, &entry).await?;
+    let row_count = load(session, &entry, request).await?;
+    let text = format!(
+        "Load into table '{}' completed, {row_count} record(s) loaded successfully.",
+        entry.name
+    );
+    session.notice(Severity::Info, text);
+    Ok(command("COPY"))
+}
+
+/// Reads and writes at once, on the query threads. Answers with the number of rows.
+async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyRequest) -> Result<u64> {
+    let engine = Arc::clone(session.engine());
+    let target = insert::write_target(&engine, entry);
+    let context = engine.planner.state().task_ctx();
+    let running = Arc::clone(&engine);
+    let outcome = engine
+        .run(async move {
+            let slices = running.node.slices();
+            let plan = compute::load::plan(request, &running.object_storage, slices).await?;
+            let streams = (0..plan.partitions()).map(|at| plan.execute(at)).collect();
+            let outcome = compute::write_streams(&running.node, target, streams, context).await?;
+            let loaded: u64 = plan.finish()?.iter().map(|file| file.rows).sum();
+            if loaded != outcome.row_count {
+                let rows = outcome.row_count;
+                return Err(Error::Internal(format!("{loaded} rows were read, {rows} written")));
+            }
+            Ok(outcome)
+        })
+        .await?;
+    insert::record(session, entry, outcome)
+}
+
+/// What parses but is not done yet, by name.
+fn refuse_unsupported(statement: &Copy) -> Result<()> {
+    let (escape, remove_quotes) = match statement.format {
+        CopyFormat::Delimited { escape, remove_quotes, .. } => (escape, remove_quotes),
+        CopyFormat::Csv { .. } | CopyFormat::Parquet => (false, false),
+    };
+    let refused = [
+        ("MANIFEST", statement.manifest),
+        ("MAXERROR", statement.max_error > 0),
+        ("NOLOAD", statement.no_load),
+        ("ACCEPTINVCHARS", statement.accept_invalid_characters.is_some()),
+        ("ESCAPE", escape),
+        ("REMOVEQUOTES", remove_quotes),
+    ];
+    match refused.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = format!("COPY option {name} is not supported yet");
+            Err(Error::statement(code::FEATURE_NOT_SUPPORTED, message))
+        }
+    }
+}
+
+async fn request(
+    session: &mut Session,
+    statement: &Copy,
+    entry: &Arc<TableEntry>,
+) -> Result<CopyRequest> {
+    let positions: Vec<usize> = if statement.columns.is_empty() {
+        (0..entry.columns.len()).collect()
+    } else {
+        statement.columns.iter().map(|name| entry.position(name)).collect::<Result<_>>()?
+    };
+    let columns = positions.iter().map(|at| target(&entry.columns[*at], *at)).collect();
+    let omitted = omitted(session, entry, &positions).await?;
+    Ok(CopyRequest {
+        url: statement.source.clone(),
+        credentials: credentials(&statement.authorization),
+        region: statement.region.clone(),
+        format: match statement.format {
+            CopyFormat::Delimited { delimiter, .. } => Format::Delimited { delimiter },
+            CopyFormat::Csv { delimiter, quote } => Format::Csv { delimiter, quote },
+            CopyFormat::Parquet => Format::Parquet,
+        },
+        compression: match statement.compression {
+            sql::statement::Compression::None => Compression::None,
+            sql::statement::Compression::Gzip => Compression::Gzip,
+            sql::statement::Compression::Zstd => Compression::Zstd,
+        },
+        conversion: conversion(statement)?,
+        columns,
+        omitted,
+        schema: entry.arrow_schema(),
+    })
+}
+
+fn target(column: &TableColumn, position: usize) -> TargetColumn {
+    let (bytes_max, is_char) = match column.sql_type {
+        SqlType::Char(bytes) => (Some(bytes), true),
+        SqlType::VarChar(bytes) => (Some(bytes), false),
+        _ => (None, false),
+    };
+    TargetColumn {
+        name: column.name.clone(),
+        column_type: column_type(column.sql_type),
+        type_name: column.sql_type.to_string(),
+        bytes_max,
+        is_char,
+        nullable: column.nullable,
+        position,
+    }
+}
+
+/// The columns that the files do not hold, with the values of their DEFAULTs.
+async fn omitted(
+    session: &mut Session,
+    entry: &Arc<TableEntry>,
+    named: &[usize],
+) -> Result<Vec<OmittedColumn>> {
+    if named.len() == entry.columns.len() {
+        return Ok(Vec::new());
+    }
+    let binding = session.binding()?;
+    let (entry, named) = (Arc::clone(entry), named.to_vec());
+    on_large_stack(move || {
+        let mut omitted = Vec::new();
+        for (position, column) in entry.columns.iter().enumerate() {
+            if named.contains(&position) {
+                continue;
+            }
+            let value = match &column.default {
+                Some(text) => {
+                    let default = binding.binder().bind_default_expr(text, column.sql_type)?;
+                    binding.constant(&default)?
+                }
+                None => ScalarValue::try_new_null(&column.sql_type.arrow_type())?,
+            };
+            omitted.push(OmittedColumn { position, value });
+        }
+        Ok(omitted)
+    })
+    .await
+}
+
+fn credentials(authorization: &Authorization) -> Credentials {
+    match authorization {
+        Authorization::Server | Authorization::IamRole(_) => Credentials::Default,
+        Authorization::Keys { access_key_id, secret_access_key, session_token } => {
+            Credentials::Keys {
+                access_key_id: access_key_id.clone(),
+                secret_access_key: Secret::new(secret_access_key.expose()),
+                session_token: session_token.as_ref().map(|token| Secret::new(token.expose())),
+            }
+        }
+    }
+}
+
+fn conversion(statement: &Copy) -> Result<Conversion> {
+    let defaults = Conversion::default();
+    Ok(Conversion {
+        ignore_header: usize::try_from(statement.ignore_header).unwrap_or(usize::MAX),
+        null_as: statement.null_as.clone().unwrap_or(defaults.null_as),
+        date_format: date_format(statement.date_format.as_deref())?,
+        time_format: time_format(statement.time_format.as_deref())?,
+        empty_as_null: statement.empty_as_null,
+        blanks_as_null: statement.blanks_as_null,
+        truncate_columns: statement.truncate_columns,
+        trim_blanks: statement.trim_blanks,
+        ignore_blank_lines: statement.ignore_blank_lines,
+        fill_record: statement.fill_record,
+        accept_any_date: defaults.accept_any_date,
+        round_decimals: defaults.round_decimals,
+    })
+}
+
+fn date_format(text: Option<&str>) -> Result<DateFormat> {
+    match text {
+        None => Ok(DateFormat::Iso),
+        Some(text) if text.eq_ignore_ascii_case("auto") => Ok(DateFormat::Auto),
+        Some(text) => match DatePattern::parse(text) {
+            Some(pattern) => Ok(DateFormat::Pattern(pattern)),
+            None => Err(invalid_format("DATEFORMAT", text)),
+        },
+    }
+}
+
+fn time_format(text: Option<&str>) -> Result<TimeFormat> {
+    let Some(text) = text else { return Ok(TimeFormat::Iso) };
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(TimeFormat::Auto),
+        "epochsecs" => Ok(TimeFormat::EpochSeconds),
+        "epochmillisecs" => Ok(TimeFormat::EpochMillis),
+        _ => match TimestampPattern::parse(text) {
+            Some(pattern) => Ok(TimeFormat::Pattern(pattern)),
+            None => Err(invalid_format("TIMEFORMAT", text)),
+        },
+    }
+}
+
+fn invalid_format(option: &str, text: &str) -> Error {
+    let message = format!("invalid {option} \"{text}\"");
+    Error::statement(code::INVALID_PARAMETER_VALUE, message)
+}

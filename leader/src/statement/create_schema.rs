@@ -1,0 +1,29 @@
+//! CREATE SCHEMA.
+
+use sql::statement::CreateSchema;
+
+use super::command;
+use crate::catalog::{Change, SchemaEntry};
+use crate::error::Result;
+use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Severity;
+use crate::session::Session;
+
+/// Makes a schema, owned by AUTHORIZATION or the user.
+pub fn run(session: &mut Session, statement: &CreateSchema) -> Result<Execution> {
+    let name = &statement.name;
+    if statement.if_not_exists && session.transaction()?.view().schema(name).is_some() {
+        session.notice(
+            Severity::Info,
+            format!("Schema \"{name}\" already exists and will be skipped"),
+        );
+        return Ok(command("CREATE SCHEMA"));
+    }
+    let entry = SchemaEntry {
+        oid: session.engine().transactions.new_oid(),
+        name: name.clone(),
+        owner: statement.owner.clone().unwrap_or_else(|| session.user().to_owned()),
+    };
+    session.transaction()?.change(Change::CreateSchema(entry))?;
+    Ok(command("CREATE SCHEMA"))
+}

@@ -1,0 +1,181 @@
+//! CREATE TABLE with columns or LIKE.
+
+use std::sync::Arc;
+
+use sql::statement::{
+    ColumnDefinition, Constraint, CreateTable, DistStyle, Encoding, LikeTable, SortKey,
+    TableAttributes,
+};
+use storage::ids::ColumnId;
+use storage::schema::EncodeName;
+
+use super::command;
+use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
+use crate::error::{Error, Result, code};
+use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Severity;
+use crate::session::{Session, undefined_table};
+
+/// Makes an empty table.
+pub fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
+    let schema = session.creation_schema(&statement.name)?;
+    let name = &statement.name.name;
+    let exists = session.transaction()?.view().table(&schema, name).is_some();
+    if exists && statement.if_not_exists {
+        let text = format!("Relation \"{name}\" already exists and will be skipped");
+        session.notice(Severity::Info, text);
+        return Ok(command("CREATE TABLE"));
+    }
+    let mut entry = match &statement.like {
+        Some(like) => like_entry(session, like)?,
+        None => empty_entry(),
+    };
+    entry.columns.extend(statement.columns.iter().map(column));
+    finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
+    if statement.like.is_none() {
+        entry.constraints = statement.constraints.iter().map(constraint_text).collect();
+    }
+    session.transaction()?.change(Change::CreateTable(Arc::new(entry)))?;
+    Ok(command("CREATE TABLE"))
+}
+
+/// A key as SHOW TABLE writes it.
+fn constraint_text(constraint: &Constraint) -> String {
+    match constraint {
+        Constraint::PrimaryKey(columns) => format!("PRIMARY KEY ({})", columns.join(", ")),
+        Constraint::Unique(columns) => format!("UNIQUE ({})", columns.join(", ")),
+        Constraint::ForeignKey { columns, table, referenced } => {
+            let mut text = format!("FOREIGN KEY ({}) REFERENCES {table}", columns.join(", "));
+            if !referenced.is_empty() {
+                text.push_str(&format!(" ({})", referenced.join(", ")));
+            }
+            text
+        }
+    }
+}
+
+/// An entry without columns; [`finish_entry`] completes it.
+pub(super) fn empty_entry() -> TableEntry {
+    TableEntry {
+        id: storage::ids::TableId(0),
+        schema: String::new(),
+        name: String::new(),
+        owner: String::new(),
+        columns: Vec::new(),
+        distribution: DistributionStyle::Auto,
+        sort_key: Vec::new(),
+        constraints: Vec::new(),
+        placement_fingerprint: 0,
+        slices: Vec::new(),
+    }
+}
+
+/// Fills in what does not come from the columns: names, ids, distribution, sort key.
+pub(super) fn finish_entry(
+    session: &Session,
+    entry: &mut TableEntry,
+    schema: String,
+    name: &str,
+    attributes: &TableAttributes,
+) -> Result<()> {
+    let engine = session.engine();
+    entry.id = engine.transactions.new_table_id();
+    entry.schema = schema;
+    name.clone_into(&mut entry.name);
+    session.user().clone_into(&mut entry.owner);
+    for (number, column) in (0u32..).zip(&mut entry.columns) {
+        column.id = ColumnId(number);
+    }
+    check_names(entry)?;
+    apply_attributes(entry, attributes)?;
+    entry.placement_fingerprint = compute::placement::fingerprint();
+    entry.slices = vec![Vec::new(); engine.node.slices()];
+    Ok(())
+}
+
+fn apply_attributes(entry: &mut TableEntry, attributes: &TableAttributes) -> Result<()> {
+    match (attributes.dist_style, &attributes.dist_key) {
+        (None, None) => {}
+        (None | Some(DistStyle::Key), Some(key)) => {
+            entry.distribution = DistributionStyle::Key(entry.position(key)?);
+        }
+        (Some(DistStyle::Auto), None) => entry.distribution = DistributionStyle::Auto,
+        (Some(DistStyle::Even), None) => entry.distribution = DistributionStyle::Even,
+        (Some(DistStyle::All), None) => entry.distribution = DistributionStyle::All,
+        (Some(DistStyle::Key), None) => {
+            let message = "DISTSTYLE KEY requires a DISTKEY column";
+            return Err(Error::statement("42P16", message));
+        }
+        (Some(_), Some(_)) => {
+            let message = "cannot specify DISTKEY for column with DISTSTYLE other than KEY";
+            return Err(Error::statement("42P16", message));
+        }
+    }
+    match &attributes.sort_key {
+        SortKey::Auto => {}
+        SortKey::Compound(names) => {
+            entry.sort_key =
+                names.iter().map(|name| entry.position(name)).collect::<Result<_>>()?;
+        }
+        SortKey::Interleaved(_) => {
+            return Err(Error::statement(
+                code::FEATURE_NOT_SUPPORTED,
+                "INTERLEAVED SORTKEY is not supported",
+            )
+            .with_hint("Use a compound sort key."));
+        }
+    }
+    Ok(())
+}
+
+fn check_names(entry: &TableEntry) -> Result<()> {
+    for (at, column) in entry.columns.iter().enumerate() {
+        if entry.columns[..at].iter().any(|other| other.name == column.name) {
+            let message = format!("column \"{}\" duplicated", column.name);
+            return Err(Error::statement("42701", message));
+        }
+    }
+    Ok(())
+}
+
+/// The columns, distribution and sort key of another table.
+fn like_entry(session: &mut Session, like: &LikeTable) -> Result<TableEntry> {
+    let view = session.transaction()?.view();
+    let parent =
+        session.find_table(&view, &like.parent)?.ok_or_else(|| undefined_table(&like.parent))?;
+    let mut entry = TableEntry::clone(&parent);
+    entry.constraints.clear();
+    if !like.including_defaults {
+        entry.columns.iter_mut().for_each(|column| column.default = None);
+    }
+    Ok(entry)
+}
+
+fn column(definition: &ColumnDefinition) -> TableColumn {
+    TableColumn {
+        id: ColumnId(0),
+        name: definition.name.clone(),
+        sql_type: definition.sql_type,
+        nullable: !definition.not_null,
+        default: definition.default.clone(),
+        encode: definition.encoding.map_or(EncodeName::Auto, encode_name),
+    }
+}
+
+fn encode_name(encoding: Encoding) -> EncodeName {
+    match encoding {
+        Encoding::Raw => EncodeName::Raw,
+        Encoding::Az64 => EncodeName::Az64,
+        Encoding::Bytedict => EncodeName::Bytedict,
+        Encoding::Delta => EncodeName::Delta,
+        Encoding::Delta32k => EncodeName::Delta32k,
+        Encoding::Lzo => EncodeName::Lzo,
+        Encoding::Mostly8 => EncodeName::Mostly8,
+        Encoding::Mostly16 => EncodeName::Mostly16,
+        Encoding::Mostly32 => EncodeName::Mostly32,
+        Encoding::RunLength => EncodeName::Runlength,
+        Encoding::Text255 => EncodeName::Text255,
+        Encoding::Text32k => EncodeName::Text32k,
+        Encoding::Zstd => EncodeName::Zstd,
+    }
+}

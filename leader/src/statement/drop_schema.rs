@@ -1,0 +1,36 @@
+//! DROP SCHEMA.
+
+use sql::statement::DropSchema;
+
+use super::command;
+use crate::catalog::Change;
+use crate::catalog::change::undefined_schema;
+use crate::error::Result;
+use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Severity;
+use crate::session::Session;
+
+/// Drops schemas; with CASCADE their tables too.
+pub async fn run(session: &mut Session, statement: &DropSchema) -> Result<Execution> {
+    for name in &statement.schemas {
+        let view = session.transaction()?.view();
+        if view.schema(name).is_none() {
+            if !statement.if_exists {
+                return Err(undefined_schema(name));
+            }
+            let text = format!("Schema \"{name}\" does not exist and will be skipped");
+            session.notice(Severity::Info, text);
+            continue;
+        }
+        if statement.cascade {
+            let tables: Vec<_> = view.tables_of(name).map(|table| table.id).collect();
+            for id in tables {
+                let transaction = session.transaction()?;
+                transaction.lock(id).await?;
+                transaction.change(Change::DropTable(id))?;
+            }
+        }
+        session.transaction()?.change(Change::DropSchema(name.clone()))?;
+    }
+    Ok(command("DROP SCHEMA"))
+}

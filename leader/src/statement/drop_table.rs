@@ -1,0 +1,33 @@
+//! DROP TABLE.
+
+use sql::statement::DropTable;
+
+use super::command;
+use crate::catalog::Change;
+use crate::error::{Error, Result, code};
+use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Severity;
+use crate::session::Session;
+
+/// Drops tables. Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
+pub async fn run(session: &mut Session, statement: &DropTable) -> Result<Execution> {
+    for name in &statement.tables {
+        let peek = session.transaction()?.peek();
+        match session.find_table(&peek, name)? {
+            Some(entry) => {
+                let transaction = session.transaction()?;
+                transaction.lock(entry.id).await?;
+                transaction.change(Change::DropTable(entry.id))?;
+            }
+            None if statement.if_exists => {
+                let text = format!("Table \"{name}\" does not exist and will be skipped");
+                session.notice(Severity::Info, text);
+            }
+            None => {
+                let message = format!("table \"{name}\" does not exist");
+                return Err(Error::statement(code::UNDEFINED_TABLE, message));
+            }
+        }
+    }
+    Ok(command("DROP TABLE"))
+}

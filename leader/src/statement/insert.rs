@@ -1,0 +1,99 @@
+//! INSERT, and the write that INSERT, CREATE TABLE AS and COPY share.
+
+use std::sync::Arc;
+
+use compute::{WriteOutcome, WriteTarget, write_table};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
+use sql::statement::{Insert, Statement};
+
+use super::command;
+use crate::catalog::{Change, TableEntry};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::pgwire::backend::Execution;
+use crate::planner::on_large_stack;
+use crate::session::binding::target_table;
+use crate::session::{Session, SessionStatement};
+
+/// Plans the source, writes its rows to the table's slices, and makes them part of the
+/// transaction.
+pub async fn run(
+    session: &mut Session,
+    whole: &Arc<SessionStatement>,
+    parameters: Vec<ScalarValue>,
+) -> Result<Execution> {
+    let entry = session.lock_table(&insert_of(whole)?.table).await?;
+    let binding = session.binding()?;
+    let (whole, target) = (Arc::clone(whole), target_table(&entry));
+    let plan = on_large_stack(move || {
+        let plan = binding.binder().bind_insert(insert_of(&whole)?, &target)?;
+        binding.physical(plan, parameters)
+    })
+    .await?;
+    let row_count = write(session, &entry, plan).await?;
+    Ok(command(format!("INSERT 0 {row_count}")))
+}
+
+/// The types of the statement's parameters.
+pub async fn parameters(
+    session: &mut Session,
+    whole: &Arc<SessionStatement>,
+) -> Result<Vec<DataType>> {
+    let name = &insert_of(whole)?.table;
+    let view = session.transaction()?.view();
+    let entry =
+        session.find_table(&view, name)?.ok_or_else(|| crate::session::undefined_table(name))?;
+    let binding = session.binding()?;
+    let (whole, target) = (Arc::clone(whole), target_table(&entry));
+    on_large_stack(move || {
+        let plan = binding.binder().bind_insert(insert_of(&whole)?, &target)?;
+        Ok(sql::parameter_types(&plan, &whole.parameter_types)?)
+    })
+    .await
+}
+
+/// Writes the rows of a plan into a table and records them in the transaction. Answers with their
+/// number.
+pub(super) async fn write(
+    session: &mut Session,
+    entry: &Arc<TableEntry>,
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<u64> {
+    let engine = Arc::clone(session.engine());
+    let target = write_target(&engine, entry);
+    let node = Arc::clone(&engine.node);
+    let context = engine.planner.state().task_ctx();
+    let outcome =
+        engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?;
+    record(session, entry, outcome)
+}
+
+/// What a write needs to know of its table.
+pub(super) fn write_target(engine: &Arc<Engine>, entry: &TableEntry) -> WriteTarget {
+    let transactions = Arc::clone(&engine.transactions);
+    WriteTarget {
+        version: Arc::new(engine.table_version(entry)),
+        new_segment_id: Arc::new(move || transactions.new_segment_id()),
+    }
+}
+
+/// Makes written segments part of the transaction.
+pub(super) fn record(
+    session: &mut Session,
+    entry: &TableEntry,
+    outcome: WriteOutcome,
+) -> Result<u64> {
+    let segments =
+        outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info))).collect();
+    session.transaction()?.change(Change::AddSegments(entry.id, segments))?;
+    Ok(outcome.row_count)
+}
+
+fn insert_of(whole: &SessionStatement) -> Result<&Insert> {
+    match &whole.statement {
+        Statement::Insert(insert) => Ok(insert),
+        _ => Err(Error::Internal("not an insert".into())),
+    }
+}

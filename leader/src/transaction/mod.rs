@@ -1,0 +1,132 @@
+//! Transactions: what a statement sees and when others see what it did.
+//!
+//! The rules that hold now:
+//!
+//! 1. A transaction reads one snapshot, taken at its first statement, plus its own changes.
+//! 2. A writer holds the write lock of each table it changes until it ends. When the first
+//!    statement of a transaction is a write, its snapshot is taken after the wait for the lock.
+//! 3. COMMIT applies the transaction's changes to the latest snapshot (not to its own), writes
+//!    them to the catalog log in one SQLite transaction, and only then publishes. Rows added by
+//!    others meanwhile stay; a name taken or a table dropped meanwhile is an error, and nothing
+//!    of the transaction remains.
+//! 4. ROLLBACK forgets the changes; segments that were written for them are removed.
+//!
+//! Not here yet: UPDATE and DELETE with their conflicts, SERIALIZABLE, savepoints.
+
+pub mod garbage;
+pub mod lock;
+pub mod manager;
+
+use std::sync::Arc;
+
+use storage::ids::{TableId, Xid};
+
+use crate::catalog::{Change, Snapshot};
+use crate::error::{Error, Result, code};
+use lock::HeldLocks;
+use manager::TransactionManager;
+
+/// A transaction in progress. Dropping it rolls it back.
+#[derive(Debug)]
+pub struct Transaction {
+    xid: Xid,
+    manager: Arc<TransactionManager>,
+    /// What statements of this transaction see: the snapshot with its own changes applied.
+    view: Arc<Snapshot>,
+    changes: Vec<Change>,
+    locks: HeldLocks,
+    read_only: bool,
+    /// Whether a statement has read the snapshot already, so that it must not move.
+    used: bool,
+}
+
+impl Transaction {
+    /// A transaction over the latest snapshot.
+    pub(crate) fn new(manager: Arc<TransactionManager>, xid: Xid, read_only: bool) -> Self {
+        let view = manager.snapshot();
+        let locks = HeldLocks::new(manager.locks(), xid);
+        Self { xid, manager, view, changes: Vec::new(), locks, read_only, used: false }
+    }
+
+    /// Its number.
+    pub fn xid(&self) -> Xid {
+        self.xid
+    }
+
+    /// What its statements see. From now on the snapshot stays.
+    pub fn view(&mut self) -> Arc<Snapshot> {
+        self.begin_statement();
+        Arc::clone(&self.view)
+    }
+
+    /// Takes the snapshot at the first statement, not at BEGIN.
+    fn begin_statement(&mut self) {
+        if !self.used {
+            self.used = true;
+            self.view = self.manager.snapshot();
+        }
+    }
+
+    /// Makes later statements fail that write.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// What the first statement would see if it began now: for looking up what to lock.
+    pub fn peek(&self) -> Arc<Snapshot> {
+        if self.used { Arc::clone(&self.view) } else { self.manager.snapshot() }
+    }
+
+    /// Takes the write lock of a table. Called by the first statement before its snapshot is
+    /// taken, so that it sees what the previous holder committed.
+    pub async fn lock(&mut self, id: TableId) -> Result<()> {
+        self.check_writable()?;
+        self.locks.acquire(id).await?;
+        self.begin_statement();
+        if self.view.table_by_id(id).is_none() {
+            return Err(Error::statement(code::INTERNAL_ERROR, "1018")
+                .with_detail("Relation does not exist."));
+        }
+        Ok(())
+    }
+
+    /// Records a change; this transaction sees it from now on.
+    pub fn change(&mut self, change: Change) -> Result<()> {
+        self.check_writable()?;
+        self.begin_statement();
+        let mut next = Snapshot::clone(&self.view);
+        next.apply(&change)?;
+        self.view = Arc::new(next);
+        self.changes.push(change);
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::statement(
+                code::READ_ONLY_SQL_TRANSACTION,
+                "transaction is read-only",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes its changes durable and visible, all or none.
+    pub async fn commit(mut self) -> Result<()> {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Arc::clone(&self.manager).commit(self.xid, changes).await
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.changes.is_empty() {
+            // The view holds the segments too: it goes first, so that their files can go.
+            self.view = Arc::default();
+            self.manager.discard(std::mem::take(&mut self.changes));
+        }
+    }
+}
