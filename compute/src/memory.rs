@@ -19,7 +19,7 @@ const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not z
 
 /// What a node may use.
 #[derive(Debug, Clone)]
-pub struct MemoryLimits {
+pub(crate) struct MemoryLimits {
     /// All queries and loads of the node together, bytes.
     pub memory_bytes: usize,
     /// Where operators spill; emptied when the node opens.
@@ -30,13 +30,13 @@ pub struct MemoryLimits {
 
 /// A pool in which operators that can spill share `bytes` fairly and others take what is left.
 /// The grant of one query, or the whole node's.
-pub fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
+pub(crate) fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
     Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_REPORTED))
 }
 
 /// The environment of the whole node. Empties the spill directory: what is in it was left by a
 /// process that did not end in order.
-pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
+pub(crate) fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
     let emptied = match fs::remove_dir_all(&limits.spill_dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => fs::create_dir_all(&limits.spill_dir),
@@ -54,7 +54,7 @@ pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
 
 /// An environment that shares the node's disk and caches but may reserve only `memory_bytes`:
 /// the grant that workload management gave to a query.
-pub fn query_runtime_env(node: &RuntimeEnv, memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+pub(crate) fn query_runtime_env(node: &RuntimeEnv, memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
     RuntimeEnvBuilder::from_runtime_env(node)
         .with_memory_pool(memory_pool(memory_bytes))
         .build_arc()

@@ -35,7 +35,7 @@ struct ColumnEstimate {
 
 /// What is known of a plan's output.
 #[derive(Debug, Clone)]
-pub struct Estimate {
+pub(super) struct Estimate {
     /// Rows, at least 1.
     pub rows: f64,
     columns: HashMap<Column, ColumnEstimate>,
@@ -47,13 +47,13 @@ impl Estimate {
     }
 
     /// Distinct values of a column: never more than rows; all rows when nothing is known.
-    pub fn distinct(&self, column: &Column) -> f64 {
+    pub(super) fn distinct(&self, column: &Column) -> f64 {
         let known = self.columns.get(column).map_or(self.rows, |known| known.distinct);
         known.min(self.rows).max(1.0)
     }
 
     /// The rows that pass the conditions.
-    pub fn filtered<'a>(mut self, conditions: impl Iterator<Item = &'a Expr>) -> Self {
+    pub(super) fn filtered<'a>(mut self, conditions: impl Iterator<Item = &'a Expr>) -> Self {
         let selectivity: f64 = conditions.map(|condition| self.selectivity(condition)).product();
         self.rows = (self.rows * selectivity).max(1.0);
         self
@@ -141,7 +141,7 @@ impl Estimate {
 }
 
 /// The estimate of a plan.
-pub fn estimate(plan: &LogicalPlan) -> Estimate {
+pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
     match plan {
         LogicalPlan::TableScan(scan) => scan_estimate(scan),
         LogicalPlan::Filter(filter) => {
@@ -265,7 +265,7 @@ fn join_estimate(join: &Join) -> Estimate {
 }
 
 /// Distinct values of a join key.
-pub fn key_distinct(side: &Estimate, key: &Expr) -> f64 {
+pub(super) fn key_distinct(side: &Estimate, key: &Expr) -> f64 {
     match key {
         Expr::Column(column) => side.distinct(column),
         Expr::Cast(cast) => key_distinct(side, &cast.expr),
@@ -275,7 +275,7 @@ pub fn key_distinct(side: &Estimate, key: &Expr) -> f64 {
 
 /// Rows of an inner equi-join; `keys` are the distinct values on both sides of each condition.
 /// Several conditions together cannot tell apart more than the rows of a side.
-pub fn inner_rows(left: &Estimate, right: &Estimate, keys: &[(f64, f64)]) -> f64 {
+pub(super) fn inner_rows(left: &Estimate, right: &Estimate, keys: &[(f64, f64)]) -> f64 {
     let denominator = match keys {
         [] => 1.0,
         [(l, r)] => l.max(*r),
@@ -289,7 +289,7 @@ pub fn inner_rows(left: &Estimate, right: &Estimate, keys: &[(f64, f64)]) -> f64
 }
 
 /// The joined columns of both sides with a new row count.
-pub fn joined(left: &Estimate, right: &Estimate, rows: f64) -> Estimate {
+pub(super) fn joined(left: &Estimate, right: &Estimate, rows: f64) -> Estimate {
     let mut columns = left.columns.clone();
     columns.extend(right.columns.iter().map(|(name, known)| (name.clone(), known.clone())));
     Estimate { rows, columns }

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -34,7 +34,7 @@ const CROSS_WEIGHT: f64 = 10.0;
 type Set = u64;
 
 /// Reorders every group of inner joins in the plan.
-pub fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+pub(super) fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     plan.transform_down_with_subqueries(|plan| {
         if !leads_to_inner(&plan) {
             return Ok(Transformed::no(plan));

@@ -10,7 +10,7 @@ use crate::pgwire::report::Severity;
 use crate::session::{Session, undefined_table};
 
 /// Checks that the table and the columns exist.
-pub fn run(session: &mut Session, statement: &Analyze) -> Result<Execution> {
+pub(super) fn run(session: &mut Session, statement: &Analyze) -> Result<Execution> {
     let view = session.transaction()?.view();
     if let Some(name) = &statement.table {
         let entry = session.find_table(&view, name)?.ok_or_else(|| undefined_table(name))?;

@@ -22,7 +22,7 @@ use crate::planner::on_large_stack;
 use crate::session::Session;
 
 /// Reads the objects, writes their rows, and makes them part of the transaction.
-pub async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
+pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
     refuse_unsupported(statement)?;
     let entry = session.lock_table(&statement.table).await?;
     let request = request(session, statement, &entry).await?;

@@ -10,7 +10,7 @@ use crate::pgwire::report::Severity;
 use crate::session::Session;
 
 /// Makes a schema, owned by AUTHORIZATION or the user.
-pub fn run(session: &mut Session, statement: &CreateSchema) -> Result<Execution> {
+pub(super) fn run(session: &mut Session, statement: &CreateSchema) -> Result<Execution> {
     let name = &statement.name;
     if statement.if_not_exists && session.transaction()?.view().schema(name).is_some() {
         session.notice(

@@ -17,7 +17,7 @@ use crate::pgwire::report::Severity;
 use crate::session::{Session, undefined_table};
 
 /// Makes an empty table.
-pub fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
+pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
     let schema = session.creation_schema(&statement.name)?;
     let name = &statement.name.name;
     let exists = session.transaction()?.view().table(&schema, name).is_some();

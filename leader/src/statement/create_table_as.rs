@@ -19,7 +19,7 @@ use crate::planner::on_large_stack;
 use crate::session::{Session, SessionStatement};
 
 /// Makes a table with the columns of a query and fills it with the query's rows.
-pub async fn run(
+pub(super) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,

@@ -11,7 +11,7 @@ use crate::pgwire::report::Severity;
 use crate::session::Session;
 
 /// Drops schemas; with CASCADE their tables too.
-pub async fn run(session: &mut Session, statement: &DropSchema) -> Result<Execution> {
+pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result<Execution> {
     for name in &statement.schemas {
         let view = session.transaction()?.view();
         if view.schema(name).is_none() {

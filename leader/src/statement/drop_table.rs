@@ -10,7 +10,7 @@ use crate::pgwire::report::Severity;
 use crate::session::Session;
 
 /// Drops tables. Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
-pub async fn run(session: &mut Session, statement: &DropTable) -> Result<Execution> {
+pub(super) async fn run(session: &mut Session, statement: &DropTable) -> Result<Execution> {
     for name in &statement.tables {
         let peek = session.transaction()?.peek();
         match session.find_table(&peek, name)? {

@@ -17,12 +17,12 @@ use crate::session::binding::{Binding, target_table};
 use crate::session::{Session, SessionStatement, undefined_table};
 
 /// The one column of the answer.
-pub fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     text_schema(&["QUERY PLAN"])
 }
 
 /// Shows the physical plan; with ANALYZE runs the query first and shows what happened.
-pub async fn run(
+pub(super) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     statement: &Explain,

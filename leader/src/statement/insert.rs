@@ -19,7 +19,7 @@ use crate::session::{Session, SessionStatement};
 
 /// Plans the source, writes its rows to the table's slices, and makes them part of the
 /// transaction.
-pub async fn run(
+pub(super) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
@@ -37,7 +37,7 @@ pub async fn run(
 }
 
 /// The types of the statement's parameters.
-pub async fn parameters(
+pub(super) async fn parameters(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
 ) -> Result<Vec<DataType>> {

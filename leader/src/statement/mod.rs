@@ -27,7 +27,7 @@ use crate::pgwire::backend::{Execution, Prepared};
 use crate::session::{Session, SessionStatement};
 
 /// Runs any statement but those that end a transaction block.
-pub async fn run(
+pub(crate) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
@@ -70,7 +70,7 @@ pub async fn run(
 }
 
 /// The parameters and result columns of a statement.
-pub async fn describe(
+pub(crate) async fn describe(
     session: &mut Session,
     whole: Arc<SessionStatement>,
 ) -> Result<Prepared<Arc<SessionStatement>>> {
@@ -88,12 +88,12 @@ pub async fn describe(
 }
 
 /// COMMIT and ROLLBACK: allowed in a failed block, and never canceled half way.
-pub fn ends_block(statement: &Statement) -> bool {
+pub(crate) fn ends_block(statement: &Statement) -> bool {
     matches!(statement, Statement::Commit | Statement::Rollback)
 }
 
 /// Runs COMMIT or ROLLBACK.
-pub async fn end_block(session: &mut Session, statement: &Statement) -> Result<Execution> {
+pub(crate) async fn end_block(session: &mut Session, statement: &Statement) -> Result<Execution> {
     if matches!(statement, Statement::Commit) {
         return Ok(command(session.commit_block().await?));
     }

@@ -13,7 +13,7 @@ use crate::planner::on_large_stack;
 use crate::session::{NamedStatement, Session, SessionStatement};
 
 /// Keeps a statement under a name until DEALLOCATE or the end of the session.
-pub fn prepare(session: &mut Session, statement: &Prepare) -> Result<Execution> {
+pub(super) fn prepare(session: &mut Session, statement: &Prepare) -> Result<Execution> {
     let whole = SessionStatement {
         statement: (*statement.statement).clone(),
         parameter_types: statement.types.iter().map(|t| Some(t.arrow_type())).collect(),
@@ -23,7 +23,7 @@ pub fn prepare(session: &mut Session, statement: &Prepare) -> Result<Execution> 
 }
 
 /// Runs a named statement with the values of its arguments.
-pub async fn execute(session: &mut Session, statement: &Execute) -> Result<Execution> {
+pub(super) async fn execute(session: &mut Session, statement: &Execute) -> Result<Execution> {
     let named = session.named_statement(&statement.name)?.statement;
     let types = describe(session, Arc::clone(&named)).await?.parameters;
     if types.len() != statement.arguments.len() {
@@ -53,7 +53,7 @@ async fn values(
 }
 
 /// The result columns of a named statement.
-pub async fn fields(session: &mut Session, statement: &Execute) -> Result<Fields> {
+pub(super) async fn fields(session: &mut Session, statement: &Execute) -> Result<Fields> {
     let named = session.named_statement(&statement.name)?.statement;
     Ok(describe(session, named).await?.fields)
 }

@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
 
 /// A schema of text columns.
-pub fn text_schema(names: &[&str]) -> SchemaRef {
+pub(super) fn text_schema(names: &[&str]) -> SchemaRef {
     let field = |name: &&str| Field::new(*name, DataType::Utf8, true);
     Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()))
 }
 
 /// Rows of text under a schema of [`text_schema`]; each inner list is a column.
-pub fn text_rows(
+pub(super) fn text_rows(
     schema: SchemaRef,
     columns: Vec<Vec<String>>,
     tag: &'static str,

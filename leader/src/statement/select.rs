@@ -14,7 +14,7 @@ use crate::planner::on_large_stack;
 use crate::session::{Session, SessionStatement};
 
 /// Plans the query and starts it.
-pub async fn run(
+pub(super) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
@@ -32,7 +32,7 @@ pub async fn run(
 }
 
 /// The types of its parameters and its result columns.
-pub async fn describe(
+pub(super) async fn describe(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
 ) -> Result<(Vec<DataType>, Fields)> {

@@ -8,7 +8,7 @@ use crate::pgwire::backend::Execution;
 use crate::session::Session;
 
 /// SET name TO value.
-pub fn run(session: &mut Session, statement: &Set) -> Result<Execution> {
+pub(super) fn run(session: &mut Session, statement: &Set) -> Result<Execution> {
     match &statement.value {
         SetValue::Default => session.reset(Some(&statement.name))?,
         SetValue::Values(values) => {
@@ -19,7 +19,7 @@ pub fn run(session: &mut Session, statement: &Set) -> Result<Execution> {
 }
 
 /// RESET name and RESET ALL.
-pub fn reset(session: &mut Session, statement: &Reset) -> Result<Execution> {
+pub(super) fn reset(session: &mut Session, statement: &Reset) -> Result<Execution> {
     session.reset(statement.name.as_deref())?;
     Ok(command("RESET"))
 }

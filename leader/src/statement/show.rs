@@ -10,7 +10,7 @@ use crate::pgwire::backend::Execution;
 use crate::session::{Session, undefined_table};
 
 /// The columns of the answer.
-pub fn schema(statement: &Show) -> SchemaRef {
+pub(super) fn schema(statement: &Show) -> SchemaRef {
     match statement {
         Show::All => text_schema(&["name", "setting"]),
         Show::Parameter(name) => text_schema(&[name]),
@@ -19,7 +19,7 @@ pub fn schema(statement: &Show) -> SchemaRef {
 }
 
 /// Answers SHOW.
-pub fn run(session: &mut Session, statement: &Show) -> Result<Execution> {
+pub(super) fn run(session: &mut Session, statement: &Show) -> Result<Execution> {
     let columns = match statement {
         Show::All => {
             let all = session.settings().all();

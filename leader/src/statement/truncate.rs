@@ -9,7 +9,7 @@ use crate::pgwire::backend::Execution;
 use crate::session::Session;
 
 /// Removes all rows of a table. As in Redshift it commits the transaction it runs in.
-pub async fn run(session: &mut Session, name: &TableName) -> Result<Execution> {
+pub(super) async fn run(session: &mut Session, name: &TableName) -> Result<Execution> {
     let entry = session.lock_table(name).await?;
     session.transaction()?.change(Change::Truncate(entry.id))?;
     session.commit_and_go_on().await?;
