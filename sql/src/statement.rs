@@ -125,7 +125,7 @@ pub enum InsertValue {
     /// DEFAULT
     Default,
     /// An expression
-    Expression(ast::Expr),
+    Expression(Box<ast::Expr>),
 }
 
 /// DISTSTYLE

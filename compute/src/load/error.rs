@@ -208,5 +208,9 @@ impl Fault {
 
 /// Raw bytes as a message shows them: cut, and with a mark for what is not UTF-8.
 pub(super) fn raw_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(RAW_BYTES_MAX)]).into_owned()
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(RAW_BYTES_MAX)]).into_owned();
+    // The mark is longer than the byte that it stands for.
+    let end = (0..=text.len().min(RAW_BYTES_MAX)).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
+    text
 }

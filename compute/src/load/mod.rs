@@ -27,3 +27,6 @@ pub use request::{
     TimeFormat,
 };
 pub use value::datetime::{DatePattern, TimestampPattern};
+
+#[cfg(test)]
+mod tests;

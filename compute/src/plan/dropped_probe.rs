@@ -79,9 +79,10 @@ fn keep_reporting(plan: Arc<dyn ExecutionPlan>, may_drop: bool) -> Result<Arc<dy
         children.map(|child| keep_reporting(child, below)).collect::<Result<Vec<_>>>()?;
     let plan =
         if children.is_empty() { plan } else { replace_children_if_necessary(plan, children)? };
-    let waits = plan.downcast_ref::<HashJoinExec>().is_some_and(|join| {
-        *join.partition_mode() == PartitionMode::CollectLeft && join.dynamic_filter_expr().is_some()
-    });
+    let collects_left = plan
+        .downcast_ref::<HashJoinExec>()
+        .is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft);
+    let waits = collects_left && !plan.dynamic_expressions_produced().is_empty();
     if waits && may_drop && plan.output_partitioning().partition_count() > 1 {
         return Ok(Arc::new(KeepReportingExec::new(plan)));
     }

@@ -83,18 +83,16 @@ impl Flusher {
     /// Waits until all segments are written, also if one of them fails.
     pub(super) async fn finish(&self) -> Result<Vec<(SliceId, SegmentInfo)>> {
         let running = std::mem::take(&mut *self.running.lock());
-        let mut segments = Ok(Vec::with_capacity(running.len()));
+        let mut segments = Vec::with_capacity(running.len());
+        let mut first_error = None;
         for Running { slice, written } in running {
-            let written = written
-                .await
-                .unwrap_or_else(|_| internal_err!("a segment writer ended without a result"));
-            match (&mut segments, written) {
-                (Ok(segments), Ok(segment)) => segments.push((slice, segment)),
-                (Ok(_), Err(error)) => segments = Err(error),
-                (Err(_), _) => {}
+            match written.await {
+                Ok(Ok(segment)) => segments.push((slice, segment)),
+                Ok(Err(error)) => first_error = first_error.or(Some(error)),
+                Err(_) => return internal_err!("a segment writer ended without a result"),
             }
         }
-        segments
+        first_error.map_or(Ok(segments), Err)
     }
 
     /// Removes the files of a write that has failed, once nobody writes to them.

@@ -4,6 +4,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Binder;
 use crate::catalog::{TargetColumn, TargetTable};
@@ -74,7 +75,7 @@ fn from_query(
     let sources = plan.schema().columns();
     // Without a column list fewer columns than the table has fill the first ones.
     check_count(sources.len(), named, named.len() == target.columns.len())?;
-    let schema = plan.schema().clone();
+    let schema = Arc::clone(plan.schema());
     let mut outputs = Vec::with_capacity(target.columns.len());
     for (index, column) in target.columns.iter().enumerate() {
         let source = named.iter().position(|named| *named == index);
@@ -175,7 +176,7 @@ fn bind_value(binder: &Binder<'_>, expression: &ast::Expr, sql_type: SqlType) ->
         let field = arrow::datatypes::Field::new("", sql_type.arrow_type(), true);
         let placeholder = datafusion::logical_expr::expr::Placeholder::new_with_field(
             id.clone(),
-            Some(std::sync::Arc::new(field)),
+            Some(Arc::new(field)),
         );
         return assign(Expr::Placeholder(placeholder), sql_type, &DFSchema::empty());
     }
@@ -218,7 +219,7 @@ fn number(text: &str, negative: bool) -> Option<ScalarValue> {
 
 /// The plan of a query with the names and types of the columns of a new table.
 pub(super) fn create_as(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
-    let schema = plan.schema().clone();
+    let schema = Arc::clone(plan.schema());
     if names.len() > schema.fields().len() {
         return Err(Error::syntax("CREATE TABLE AS specifies too many column names"));
     }

@@ -138,8 +138,7 @@ impl Preparation<'_> {
                 ast::SelectItem::UnnamedExpr(expr) => self.substitute(expr, &aliases)?,
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     self.substitute(expr, &aliases)?;
-                    let is_column = columns.iter().any(|column| *column == alias.value);
-                    if !is_column {
+                    if !columns.contains(&alias.value) {
                         aliases.push((alias.value.clone(), expr.clone()));
                     }
                 }

@@ -23,7 +23,7 @@ pub(super) struct Provider<'a> {
     options: &'a ConfigOptions,
     functions: &'static Registry,
     planners: Vec<Arc<dyn ExprPlanner>>,
-    types: Arc<RedshiftTypes>,
+    types: Arc<dyn TypePlanner>,
 }
 
 impl<'a> Provider<'a> {
@@ -84,8 +84,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        let types: Arc<dyn TypePlanner> = self.types.clone();
-        Some(types)
+        Some(Arc::clone(&self.types))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

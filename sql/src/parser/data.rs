@@ -57,11 +57,11 @@ fn insert_value(tokens: &mut Tokens<'_>) -> Result<InsertValue> {
     if tokens.take_word("default") {
         return Ok(InsertValue::Default);
     }
-    Ok(InsertValue::Expression(tokens.expression()?))
+    Ok(InsertValue::Expression(Box::new(tokens.expression()?)))
 }
 
 fn is_subquery(value: &InsertValue) -> bool {
-    matches!(value, InsertValue::Expression(ast::Expr::Subquery(_)))
+    matches!(value, InsertValue::Expression(expression) if matches!(expression.as_ref(), ast::Expr::Subquery(_)))
 }
 
 /// After DELETE.

@@ -14,7 +14,10 @@ use crate::types::{SqlType, TYPE_METADATA_KEY};
 pub(super) fn finish(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     // The offset of a window function stays a plain number.
     if matches!(expr, Expr::WindowFunction(_)) {
-        return Ok(Transformed::no(expr));
+        return expr.map_children(|child| match child {
+            literal @ Expr::Literal(..) => Ok(Transformed::no(literal)),
+            child => child.transform_up(|expr| rule(expr, schema)),
+        });
     }
     expr.transform_up(|expr| rule(expr, schema))
 }

@@ -598,3 +598,29 @@ fn texts_longer_than_64_kib_come_back() {
         check_round_trip(&Sample { column, values: values.clone(), array }, &mut rng);
     }
 }
+
+#[test]
+fn asked_encodings_are_used() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut encoding = |column_type, name, shape| {
+        let drawn = sample(column(column_type, name), shape, 9000, 0, &mut rng);
+        ColumnEncoder::plan(&drawn.column, &[Arc::clone(&drawn.array)]).encoding()
+    };
+    let number = ColumnType::BigInt;
+    let text = ColumnType::Text;
+    for (column_type, name, shape, expected) in [
+        (number, EncodeName::Auto, Shape::Narrow, Encoding::FrameOfReference),
+        (number, EncodeName::Auto, Shape::Sorted, Encoding::Delta),
+        (number, EncodeName::Raw, Shape::Narrow, Encoding::Raw),
+        (number, EncodeName::Delta, Shape::Narrow, Encoding::Delta),
+        (number, EncodeName::Runlength, Shape::Narrow, Encoding::RunLength),
+        (number, EncodeName::Bytedict, Shape::Narrow, Encoding::Dictionary),
+        (text, EncodeName::Auto, Shape::Few, Encoding::Dictionary),
+        (text, EncodeName::Auto, Shape::Sorted, Encoding::Fsst),
+        (text, EncodeName::Raw, Shape::Sorted, Encoding::Raw),
+        (text, EncodeName::Zstd, Shape::Sorted, Encoding::Zstd),
+        (text, EncodeName::Runlength, Shape::Runs, Encoding::RunLength),
+    ] {
+        assert_eq!(encoding(column_type, name, shape), expected, "{name:?} {shape:?}");
+    }
+}

@@ -523,3 +523,7 @@ pub(super) fn invalid_timestamp(format: &str) -> Fault {
     let reason = format!("Invalid timestamp format or value [{format}]");
     Fault::new(ErrorCode::Timestamp, reason)
 }
+
+#[cfg(test)]
+#[path = "datetime_tests.rs"]
+mod tests;
