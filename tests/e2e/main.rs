@@ -17,6 +17,7 @@ mod cancel;
 mod copy;
 mod hostile_sql;
 mod jdbc;
+mod limits;
 mod native;
 mod odbc;
 mod psql;
