@@ -13,9 +13,13 @@
     reason = "a test program"
 )]
 
-#[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite, which uses all of it")]
-mod support;
+mod support {
+    #[path = "../../support/cluster.rs"]
+    pub(crate) mod cluster;
+    #[path = "../../support/program.rs"]
+    pub(crate) mod program;
+}
 
 mod session;
 
@@ -50,7 +54,7 @@ fn main() -> ExitCode {
     let complete = arguments.iter().any(|argument| argument == "--complete");
     let filters: Vec<&String> =
         arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
+    let home = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     collect(&home, &mut files);
     files.sort();

@@ -228,7 +228,7 @@ impl Cluster {
 
     fn launch(&mut self) {
         self.starts += 1;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blueshift"));
+        let mut command = Command::new(binary());
         command.args(["start", "--listen", "127.0.0.1:0", "--data-dir"]);
         command.arg(self.data_directory());
         if let Some(text) = &self.options.config {
@@ -292,6 +292,14 @@ impl Drop for Cluster {
         }
         let unexpected = self.unexpected_log_lines();
         assert!(unexpected.is_empty(), "unexpected lines in the server's log: {unexpected:#?}");
+    }
+}
+
+/// The server's binary: cargo's own for the root package's tests, else what `BLUESHIFT_BINARY` says.
+fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_blueshift") {
+        Some(path) => PathBuf::from(path),
+        None => std::env::var_os("BLUESHIFT_BINARY").expect("BLUESHIFT_BINARY is set").into(),
     }
 }
 

@@ -20,10 +20,6 @@ pub(crate) enum Format {
 pub(crate) struct Formats(Vec<Format>);
 
 impl Formats {
-    pub(crate) fn text() -> Self {
-        Self(Vec::new())
-    }
-
     /// The format of each of `count` values.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ const RELATIONS_EXACT_MAX: usize = 11;
 const RELATIONS_MAX: usize = 60;
 /// Rows on the build side cost this much more than rows that only probe.
 const BUILD_WEIGHT: f64 = 2.0;
+/// What a condition over both sides that is no equality lets through.
+const SELECTIVITY_ACROSS: f64 = 0.25;
 /// A cross product costs this much more per row than a join.
 const CROSS_WEIGHT: f64 = 10.0;
 
@@ -197,6 +199,7 @@ impl Group {
     fn exact_order(&self) -> Option<Order> {
         let members = self.members();
         let all: Set = (1 << members) - 1;
+        let connected = self.is_connected();
         let mut best: Vec<Option<Order>> = vec![None; 1 << members];
         for at in 0..self.relations.len() {
             best[1 << at] = Some(self.leaf(at));
@@ -204,12 +207,27 @@ impl Group {
         for set in 1..=all {
             let mut part = (set - 1) & set;
             while part > 0 {
-                let candidate = self.combine(&best, part, set & !part);
-                keep_cheaper(&mut best[set as usize], candidate);
+                self.combine(&mut best, part, set & !part, connected);
                 part = (part - 1) & set;
             }
         }
         best.pop().flatten()
+    }
+
+    /// Whether equalities lead from every relation to every other: then no cross product is needed.
+    fn is_connected(&self) -> bool {
+        let mut reached: Set = 1;
+        loop {
+            let before = reached;
+            for (_, left, _, right) in self.conditions.iter().flat_map(|c| &c.equality) {
+                if (left | right) & reached != 0 {
+                    reached |= left | right;
+                }
+            }
+            if reached == before {
+                return reached == (1 << self.relations.len()) - 1;
+            }
+        }
     }
 
     /// The cheapest pair first, until one is left.
@@ -217,22 +235,19 @@ impl Group {
         let mut open: Vec<(Set, Order)> =
             (0..self.relations.len()).map(|at| (1 << at, self.leaf(at))).collect();
         while open.len() > 1 {
-            let mut cheapest: Option<(usize, usize, Order)> = None;
+            let mut cheapest: Option<(usize, usize, f64)> = None;
             for a in 0..open.len() {
                 for b in a + 1..open.len() {
-                    let order = self.join(&open[a].1, open[a].0, &open[b].1, open[b].0);
-                    let better = cheapest
-                        .as_ref()
-                        .is_none_or(|(_, _, known)| order.estimate.rows < known.estimate.rows);
-                    if better {
-                        cheapest = Some((a, b, order));
+                    let (rows, _) = self.join_rows(&open[a].1, open[a].0, &open[b].1, open[b].0);
+                    if cheapest.is_none_or(|(_, _, known)| rows < known) {
+                        cheapest = Some((a, b, rows));
                     }
                 }
             }
-            let (a, b, order) = cheapest?;
-            let (set_b, _) = open.remove(b);
-            let (set_a, _) = open.remove(a);
-            open.push((set_a | set_b, order));
+            let (a, b, rows) = cheapest?;
+            let (set_b, order_b) = open.remove(b);
+            let (set_a, order_a) = open.remove(a);
+            open.push((set_a | set_b, join(&order_a, &order_b, rows, false)));
         }
         let (_, mut order) = open.pop()?;
         for at in 0..self.existences.len() {
@@ -241,51 +256,64 @@ impl Group {
         Some(order)
     }
 
-    /// Joins two sets whose best orders are known. The relations come first in a set's bits, the
-    /// existence tests after them; a test can only stand alone on the right.
-    fn combine(&self, best: &[Option<Order>], left: Set, right: Set) -> Option<Order> {
+    /// Joins two sets whose best orders are known and keeps the result if it is the cheapest for
+    /// their union. The relations come first in a set's bits, the existence tests after them; a
+    /// test can only stand alone on the right.
+    fn combine(&self, best: &mut [Option<Order>], left: Set, right: Set, connected: bool) {
         let first_test = self.relations.len();
         if right.count_ones() == 1 && right >= 1 << first_test {
             let at = right.trailing_zeros() as usize - first_test;
-            let order = best[left as usize].as_ref()?;
-            let fits = self.existences[at].needs & !left == 0;
-            return fits.then(|| self.exists(order, at));
+            let Some(order) = &best[left as usize] else { return };
+            if self.existences[at].needs & !left == 0 {
+                let order = self.exists(order, at);
+                keep_cheaper(&mut best[(left | right) as usize], order);
+            }
+            return;
         }
-        // Each pair is looked at once; the sides are chosen by size in `join`.
+        // Each pair is looked at once; which side builds is chosen by size in `join`.
         if left < right {
-            return None;
+            return;
         }
-        let (a, b) = (best[left as usize].as_ref()?, best[right as usize].as_ref()?);
-        Some(self.join(a, left, b, right))
+        let (Some(a), Some(b)) = (&best[left as usize], &best[right as usize]) else { return };
+        let (rows, equal) = self.join_rows(a, left, b, right);
+        if !equal && connected {
+            return;
+        }
+        let cost = join_cost(a, b, rows, equal);
+        if best[(left | right) as usize].as_ref().is_none_or(|known| cost < known.cost) {
+            let order = join(a, b, rows, equal);
+            best[(left | right) as usize] = Some(order);
+        }
     }
 
-    fn join(&self, a: &Order, a_set: Set, b: &Order, b_set: Set) -> Order {
+    /// The rows of a join, and whether any equality leads across.
+    fn join_rows(&self, a: &Order, a_set: Set, b: &Order, b_set: Set) -> (f64, bool) {
         let mut keys = Vec::new();
+        let mut share = 1.0;
         for condition in &self.conditions {
-            let Some((left, left_set, right, right_set)) = &condition.equality else { continue };
-            if left_set & !a_set == 0 && right_set & !b_set == 0 {
-                keys.push((key_distinct(&a.estimate, left), key_distinct(&b.estimate, right)));
-            } else if left_set & !b_set == 0 && right_set & !a_set == 0 {
-                keys.push((key_distinct(&a.estimate, right), key_distinct(&b.estimate, left)));
+            let across = condition.needs & a_set != 0
+                && condition.needs & b_set != 0
+                && condition.needs & !(a_set | b_set) == 0;
+            match &condition.equality {
+                Some((left, left_set, right, right_set)) if across => {
+                    if left_set & !a_set == 0 && right_set & !b_set == 0 {
+                        keys.push((
+                            key_distinct(&a.estimate, left),
+                            key_distinct(&b.estimate, right),
+                        ));
+                    } else if left_set & !b_set == 0 && right_set & !a_set == 0 {
+                        keys.push((
+                            key_distinct(&a.estimate, right),
+                            key_distinct(&b.estimate, left),
+                        ));
+                    }
+                }
+                None if across => share *= SELECTIVITY_ACROSS,
+                _ => {}
             }
         }
-        let rows = inner_rows(&a.estimate, &b.estimate, &keys);
-        let whole = joined(&a.estimate, &b.estimate, rows);
-        let residual = self.conditions.iter().filter(|condition| {
-            condition.equality.is_none()
-                && condition.needs & !(a_set | b_set) == 0
-                && condition.needs & !a_set != 0
-                && condition.needs & !b_set != 0
-        });
-        let whole = whole.filtered(residual.map(|condition| &condition.expression));
-        let (build, probe) = if a.estimate.rows <= b.estimate.rows { (a, b) } else { (b, a) };
-        let weight = if keys.is_empty() { CROSS_WEIGHT } else { 1.0 };
-        let own = BUILD_WEIGHT * build.estimate.rows + probe.estimate.rows + weight * rows;
-        Order {
-            tree: Tree::Join(Box::new(build.tree.clone()), Box::new(probe.tree.clone())),
-            cost: a.cost + b.cost + own,
-            estimate: whole,
-        }
+        let rows = inner_rows(&a.estimate, &b.estimate, &keys) * share;
+        (rows.max(1.0), !keys.is_empty())
     }
 
     fn exists(&self, order: &Order, at: usize) -> Order {
@@ -396,10 +424,26 @@ impl Group {
     }
 }
 
-fn keep_cheaper(best: &mut Option<Order>, candidate: Option<Order>) {
-    if let Some(candidate) = candidate
-        && best.as_ref().is_none_or(|known| candidate.cost < known.cost)
-    {
+/// The cost of a join over what its sides cost.
+fn join_cost(a: &Order, b: &Order, rows: f64, equal: bool) -> f64 {
+    let (build, probe) =
+        (a.estimate.rows.min(b.estimate.rows), a.estimate.rows.max(b.estimate.rows));
+    let weight = if equal { 1.0 } else { CROSS_WEIGHT };
+    a.cost + b.cost + BUILD_WEIGHT * build + probe + weight * rows
+}
+
+/// Joins two orders; the smaller side builds the hash table, so it comes first.
+fn join(a: &Order, b: &Order, rows: f64, equal: bool) -> Order {
+    let (build, probe) = if a.estimate.rows <= b.estimate.rows { (a, b) } else { (b, a) };
+    Order {
+        tree: Tree::Join(Box::new(build.tree.clone()), Box::new(probe.tree.clone())),
+        cost: join_cost(a, b, rows, equal),
+        estimate: joined(&a.estimate, &b.estimate, rows),
+    }
+}
+
+fn keep_cheaper(best: &mut Option<Order>, candidate: Order) {
+    if best.as_ref().is_none_or(|known| candidate.cost < known.cost) {
         *best = Some(candidate);
     }
 }
