@@ -13,15 +13,18 @@
     reason = "a test program"
 )]
 
+#[path = "../support/cluster.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite, which uses all of it")]
-mod support {
-    #[path = "../../support/cluster.rs"]
-    pub(crate) mod cluster;
-    #[path = "../../support/program.rs"]
-    pub(crate) mod program;
-}
-
+mod cluster;
+#[path = "../support/program.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end suite, which uses all of it")]
+mod program;
 mod session;
+
+/// The shared files name each other as in the end-to-end suite.
+mod support {
+    pub(crate) use crate::{cluster, program};
+}
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

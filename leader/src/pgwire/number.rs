@@ -37,7 +37,7 @@ fn put_float(out: &mut BytesMut, value: f64, fixed_exponent_end: i32) {
     }
 }
 
-/// Writes `d.ddde±x` into a buffer and returns its length; or the word for what is not finite.
+/// Writes `d.ddde+-x` into a buffer and returns its length; or the word for what is not finite.
 fn finite_text(
     text: &mut [u8; 40],
     is_nan: bool,
@@ -57,7 +57,7 @@ fn finite_text(
     Ok(40 - left)
 }
 
-/// Lays `d.ddde±x` out as C's `%g` does: fixed from 1e-4 up to the given exponent.
+/// Lays `d.ddde+-x` out as C's `%g` does: fixed from 1e-4 up to the given exponent.
 fn put_scientific(out: &mut BytesMut, text: &[u8], fixed_exponent_end: i32) {
     let (text, negative) = match text.strip_prefix(b"-") {
         Some(text) => (text, true),

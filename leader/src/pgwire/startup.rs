@@ -49,7 +49,7 @@ pub(crate) enum Opening {
 pub(crate) struct Packet {
     /// Names in lower case.
     pub(crate) parameters: BTreeMap<String, String>,
-    /// Options of the protocol itself that we do not know (`_pq_.…`).
+    /// Options of the protocol itself that we do not know (`_pq_...`).
     unknown_options: Vec<String>,
     /// The client asked for a newer minor version of the protocol than 0.
     newer_minor: bool,

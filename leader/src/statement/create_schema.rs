@@ -1,4 +1,4 @@
-//! CREATE SCHEMA.
+//! CREATE SCHEMA: a new schema and its owner.
 
 use sql::statement::CreateSchema;
 

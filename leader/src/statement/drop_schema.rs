@@ -1,4 +1,4 @@
-//! DROP SCHEMA.
+//! DROP SCHEMA, with CASCADE also of the tables in it.
 
 use sql::statement::DropSchema;
 

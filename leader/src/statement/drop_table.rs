@@ -1,4 +1,4 @@
-//! DROP TABLE.
+//! DROP TABLE: the tables go with the commit, their files with the last reader.
 
 use sql::statement::DropTable;
 

@@ -1,4 +1,4 @@
-//! SHOW.
+//! SHOW of parameters and of the statement that makes a table.
 
 use datafusion::arrow::datatypes::SchemaRef;
 use sql::statement::{Show, TableName};

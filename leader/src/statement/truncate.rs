@@ -1,4 +1,4 @@
-//! TRUNCATE.
+//! TRUNCATE: an empty table, committed at once.
 
 use sql::statement::TableName;
 

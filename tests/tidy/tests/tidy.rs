@@ -208,7 +208,12 @@ fn every_rust_file_is_part_of_a_crate() {
             continue;
         }
         let (folder, module) = module_of(&file);
-        let names = [format!("mod {module};"), format!("mod {module} {{")];
+        let file_name = file.file_name().unwrap().to_string_lossy();
+        let names = [
+            format!("mod {module};"),
+            format!("mod {module} {{"),
+            format!("#[path = \"{file_name}\"]"),
+        ];
         let declared = files_ending(".rs").iter().any(|candidate| {
             candidate.starts_with(&folder) && candidate != &file && {
                 let text = read(candidate);

@@ -108,7 +108,7 @@ fn csv_field(field: Option<&str>, style: &Style) -> String {
 proptest! {
     #[test]
     fn csv(
-        rows in rows("[a-z\"', \n\r|é\u{1F600}\t\\\\]{0,12}"),
+        rows in rows("[a-z\"', \n\r|\u{e9}\u{1F600}\t\\\\]{0,12}"),
         styles in vec((any::<bool>(), 0_usize..3), 1..20),
         line_end in prop_oneof![Just("\n"), Just("\r\n")],
         ended in any::<bool>(),
@@ -138,7 +138,7 @@ proptest! {
 
     #[test]
     fn delimited(
-        rows in rows("[a-z\"', é\u{1F600}\t\\\\]{0,12}"),
+        rows in rows("[a-z\"', \u{e9}\u{1F600}\t\\\\]{0,12}"),
         line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("|\n")],
     ) {
         let mut text = String::new();

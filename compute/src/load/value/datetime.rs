@@ -351,7 +351,7 @@ impl<'a> Cursor<'a> {
         Some((second, micros))
     }
 
-    /// `Z`, `UTC`, `GMT`, `±HH`, `±HHMI`, `±HH:MI`, after blanks: seconds east of UTC. The outer
+    /// `Z`, `UTC`, `GMT`, `+-HH`, `+-HHMI`, `+-HH:MI`, after blanks: seconds east of UTC. The outer
     /// None is an error, the inner one the absence of an offset.
     pub(super) fn offset_if_any(&mut self) -> Option<Option<i32>> {
         self.skip_blanks();

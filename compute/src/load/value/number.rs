@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(long("9223372036854775808"), overflow);
         assert_eq!(long("99999999999999999999999999"), overflow);
         assert_eq!(long("12a4"), Err("Invalid digit, Value 'a', Pos 2, Type: Long".to_owned()));
-        assert_eq!(long("-é"), Err("Invalid digit, Value 'é', Pos 1, Type: Long".to_owned()));
+        assert_eq!(
+            long("-\u{e9}"),
+            Err("Invalid digit, Value '\u{e9}', Pos 1, Type: Long".to_owned())
+        );
         assert!(long("-").is_err() && long("1.0").is_err() && long("1 2").is_err());
         let short = |text: &str| integer(text.as_bytes(), -32768, 32767, "Short");
         assert_eq!(short("-32768").unwrap(), -32768);
