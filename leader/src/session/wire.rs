@@ -69,7 +69,16 @@ impl WireSession for Session {
         text: &str,
         parameter_types: &[Option<DataType>],
     ) -> Result<Prepared<Self::Statement>, Report> {
-        Ok(query::prepare(self, text, parameter_types.to_vec()).await?)
+        // Describing reads the catalog only: outside a transaction it borrows one for the moment.
+        let borrowed = matches!(self.state, State::Idle);
+        if borrowed {
+            self.start_transaction();
+        }
+        let prepared = query::prepare(self, text, parameter_types.to_vec()).await;
+        if borrowed {
+            self.state = State::Idle;
+        }
+        Ok(prepared?)
     }
 
     async fn execute(

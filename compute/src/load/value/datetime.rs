@@ -393,7 +393,7 @@ impl<'a> Cursor<'a> {
             word.eq_ignore_ascii_case(name.as_bytes())
                 || word.eq_ignore_ascii_case(&name.as_bytes()[..3])
         };
-        let index = MONTHS.iter().position(|name| matches(name))?;
+        let index = MONTHS.iter().position(matches)?;
         self.advance(letters);
         Some(index as u32 + 1)
     }
