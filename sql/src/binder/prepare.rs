@@ -58,7 +58,20 @@ impl VisitorMut for Preparation<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        flow(expression(expr, self.session))
+        flow(refuse_set_comparison(expr).and_then(|()| expression(expr, self.session)))
+    }
+}
+
+/// `<op> ALL (SELECT ...)` and `<op> ANY (SELECT ...)`: the planner's joins for them give wrong rows.
+fn refuse_set_comparison(expr: &Expr) -> Result<()> {
+    match expr {
+        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
+            if matches!(right.as_ref(), Expr::Subquery(_)) =>
+        {
+            Err(Error::not_supported("a comparison with ALL or ANY of a subquery")
+                .with_hint("Use IN, EXISTS, or a comparison with MIN or MAX."))
+        }
+        _ => Ok(()),
     }
 }
 
