@@ -56,7 +56,9 @@ impl Start {
             data_dir: self.data_dir,
             listen: self.listen,
             slices: self.slices.unwrap_or(cores).max(1),
-            initial_password: std::env::var("BLUESHIFT_PASSWORD").ok(),
+            initial_password: std::env::var("BLUESHIFT_PASSWORD")
+                .ok()
+                .filter(|text| !text.is_empty()),
             file: FileConfig::read(self.config.as_deref())?,
         })
     }
