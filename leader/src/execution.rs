@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use compute::plan::stop::{StopOnDrop, stoppable};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::JoinSet;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -29,10 +30,14 @@ enum Item {
 }
 
 /// Starts a plan and gives its rows. Dropping the stream stops the work on all threads.
+///
+/// # Errors
+/// Fails if the plan cannot be prepared for being stopped, which would be a defect.
 pub fn stream_rows(
     engine: &Arc<Engine>,
     plan: Arc<dyn ExecutionPlan>,
-) -> BoxStream<'static, Result<RecordBatch, Report>> {
+) -> Result<BoxStream<'static, Result<RecordBatch, Report>>> {
+    let (plan, stop) = stoppable(plan)?;
     let (sender, receiver) = mpsc::channel(BATCHES_QUEUED_MAX);
     let mut tasks = JoinSet::new();
     let context = engine.planner.state().task_ctx();
@@ -46,12 +51,12 @@ pub fn stream_rows(
         },
         &engine.query_handle(),
     );
-    let state = Receiving { receiver, tasks, rows: 0, done: false };
-    stream::unfold(state, |mut state| async move {
+    let state = Receiving { receiver, tasks, _stop: stop, rows: 0, done: false };
+    let rows = stream::unfold(state, |mut state| async move {
         let item = state.next().await?;
         Some((item.map_err(Report::from), state))
-    })
-    .boxed()
+    });
+    Ok(rows.boxed())
 }
 
 async fn send_rows(
@@ -79,6 +84,8 @@ struct Receiving {
     receiver: mpsc::Receiver<Item>,
     /// Owns the query's task: dropped, it is aborted.
     tasks: JoinSet<()>,
+    /// Dropped, it stops what cannot be aborted.
+    _stop: StopOnDrop,
     rows: u64,
     done: bool,
 }

@@ -5,7 +5,7 @@
 //! what `native` and `bounds` find in the query's conjuncts, evaluates the rest as `residual`
 //! filters, and follows `runtime_filter`s that joins and sorts push down while they run. [`guard`]
 //! turns a panic into an error; [`dropped_probe`] keeps a join from waiting for a partition that
-//! nobody reads.
+//! nobody reads; [`stop`] lets a query be stopped inside a join.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 pub mod dropped_probe;
 pub mod guard;
 pub mod slice_scan;
+pub mod stop;
 
 pub(crate) mod constants;
 pub(crate) mod selectivity;

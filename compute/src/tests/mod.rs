@@ -6,4 +6,5 @@ mod joins;
 mod panics;
 mod placement;
 mod scans;
+mod stops;
 mod writes;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use compute::plan::stop::stoppable;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
@@ -77,6 +78,7 @@ fn bind(
 /// Runs the plan to its end, on the query threads, and describes it with its metrics.
 async fn analyze(session: &Session, plan: Arc<dyn ExecutionPlan>) -> Result<String> {
     let context = session.engine().planner.state().task_ctx();
+    let (plan, _stop) = stoppable(plan)?;
     let running = Arc::clone(&plan);
     let count = session
         .engine()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use compute::plan::stop::stoppable;
 use compute::{WriteOutcome, WriteTarget, write_table};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_plan::ExecutionPlan;
@@ -65,6 +66,7 @@ pub(super) async fn write(
     let target = write_target(&engine, entry);
     let node = Arc::clone(&engine.node);
     let context = engine.planner.state().task_ctx();
+    let (plan, _stop) = stoppable(plan)?;
     let outcome =
         engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?;
     record(session, entry, outcome)

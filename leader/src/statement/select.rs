@@ -28,7 +28,7 @@ pub(super) async fn run(
     })
     .await?;
     let schema = plan.schema();
-    Ok(Execution::Rows { schema, stream: stream_rows(session.engine(), plan), tag: "SELECT" })
+    Ok(Execution::Rows { schema, stream: stream_rows(session.engine(), plan)?, tag: "SELECT" })
 }
 
 /// The types of its parameters and its result columns.
