@@ -104,18 +104,18 @@ impl AggregateUDFImpl for Average {
 }
 
 /// The quotient of an integer total: its fraction is dropped.
-fn integer_average(total: i128, count: i64) -> Result<i64> {
+pub(super) fn integer_average(total: i128, count: i64) -> Result<i64> {
     as_bigint(total / i128::from(count.max(1)))
 }
 
 /// The quotient of a decimal total at the same scale, rounded half away from zero.
-fn decimal_average(total: i128, count: i64) -> i128 {
+pub(super) fn decimal_average(total: i128, count: i64) -> i128 {
     let count = i128::from(count.max(1));
     let (quotient, remainder) = (total / count, total % count);
     if remainder.abs() * 2 >= count { quotient + total.signum() } else { quotient }
 }
 
-fn float_average(total: f64, count: i64) -> f64 {
+pub(super) fn float_average(total: f64, count: i64) -> f64 {
     total / count as f64
 }
 

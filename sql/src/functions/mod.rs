@@ -4,6 +4,7 @@
 
 mod arithmetic;
 mod average;
+mod average_of;
 mod cast;
 mod datetime;
 mod decimal;
@@ -191,7 +192,7 @@ pub(crate) fn registry() -> &'static Registry {
 fn build() -> Registry {
     let own_scalar: Vec<Arc<ScalarUDF>> = [
         arithmetic::functions(),
-        vec![negate::function(), cast::function()],
+        vec![negate::function(), cast::function(), average_of::function()],
         text::functions(),
         datetime::functions(),
     ]
@@ -249,6 +250,11 @@ pub(crate) fn negate() -> Arc<ScalarUDF> {
     own(negate::NAME)
 }
 
+/// The quotient of a SUM and a COUNT.
+pub(crate) fn average_of() -> Arc<ScalarUDF> {
+    own(average_of::NAME)
+}
+
 /// The operator ||.
 pub(crate) fn concatenate() -> Arc<ScalarUDF> {
     own(text::CONCATENATE)
@@ -261,6 +267,20 @@ pub(crate) fn date_part() -> Arc<ScalarUDF> {
 
 /// The aggregate that fails on a second row.
 pub(crate) fn single_value() -> Arc<AggregateUDF> {
-    #[expect(clippy::expect_used, reason = "the registry is built with it")]
-    registry().aggregate(single_value::NAME).expect("our own functions are in the registry")
+    aggregate(single_value::NAME)
+}
+
+/// SUM.
+pub(crate) fn sum() -> Arc<AggregateUDF> {
+    aggregate("sum")
+}
+
+/// COUNT.
+pub(crate) fn count() -> Arc<AggregateUDF> {
+    aggregate("count")
+}
+
+fn aggregate(name: &str) -> Arc<AggregateUDF> {
+    #[expect(clippy::expect_used, reason = "every caller names a function of this registry")]
+    registry().aggregate(name).expect("our own functions are in the registry")
 }

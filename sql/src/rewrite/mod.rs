@@ -6,6 +6,7 @@ mod eliminate_duplicated;
 mod expression;
 mod optimizer;
 mod scalar_subquery;
+mod share_sums;
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
