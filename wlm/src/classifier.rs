@@ -181,9 +181,8 @@ mod tests {
 
     #[test]
     fn a_hop_goes_forward_and_never_to_the_default_queue() {
-        let config = config(
-            r#"[{"user_group":["a"]}, {"query_group":["x"]}, {"user_group":["a"]}, {}]"#,
-        );
+        let config =
+            config(r#"[{"user_group":["a"]}, {"query_group":["x"]}, {"user_group":["a"]}, {}]"#);
         let both = identity(&["a"], false);
         assert_eq!(next_queue(&config, &both, Some("x"), QueueId(0)), Some(QueueId(1)));
         assert_eq!(next_queue(&config, &both, None, QueueId(0)), Some(QueueId(2)));

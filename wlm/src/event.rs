@@ -21,7 +21,7 @@ use crate::ids::{QueryId, ServiceClass, SessionId, UserId};
 use crate::metrics::QueryMetrics;
 use crate::priority::Priority;
 use crate::query::Request;
-use crate::view::{RuleActionRow, WlmQueryRow};
+use crate::view::{RuleActionRow, WlmErrorRow, WlmQueryRow};
 
 /// Something happened.
 #[derive(Debug, Clone)]
@@ -233,6 +233,8 @@ pub enum Action {
     },
     /// A row for `stl_wlm_rule_action`.
     LogRule(Box<RuleActionRow>),
+    /// A row for `stl_wlm_error`: a query could not be managed as it asked.
+    LogError(Box<WlmErrorRow>),
     /// A query left a service class: a row for `stl_wlm_query`, with the last figures for
     /// `stl_query_metrics`.
     LogQuery(Box<FinishedQuery>),

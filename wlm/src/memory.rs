@@ -233,12 +233,7 @@ impl Memory {
     }
 
     /// Takes an automatic grant, if there is room.
-    pub(crate) fn take_auto(
-        &mut self,
-        class: ServiceClass,
-        bytes: u64,
-        load: u32,
-    ) -> Option<Hold> {
+    pub(crate) fn take_auto(&mut self, class: ServiceClass, bytes: u64, load: u32) -> Option<Hold> {
         if !self.has_room(bytes, load) {
             return None;
         }
@@ -371,7 +366,8 @@ impl Memory {
 
 /// Every slot must be of use.
 fn check(pool: Pool, config: &Config) -> Result<()> {
-    let too_small = |name: &str, slot_bytes| Error::SlotTooSmall { queue: name.to_owned(), slot_bytes };
+    let too_small =
+        |name: &str, slot_bytes| Error::SlotTooSmall { queue: name.to_owned(), slot_bytes };
     if pool.superuser_bytes < SLOT_BYTES_MIN {
         return Err(too_small("superuser", pool.superuser_bytes));
     }
@@ -382,7 +378,7 @@ fn check(pool: Pool, config: &Config) -> Result<()> {
     let query_bytes = pool.query_bytes(config);
     match config.mode() {
         Mode::Auto => {
-            let least = query_bytes / u64::from(AUTO_QUERIES_MAX);
+            let least = query_bytes / 2 / u64::from(AUTO_QUERIES_MAX);
             if least < SLOT_BYTES_MIN {
                 return Err(too_small(&config.queue(config.default_queue()).name, least));
             }

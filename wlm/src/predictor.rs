@@ -40,8 +40,8 @@ const UNCERTAINTY_MAX: f64 = 100.0;
 /// The least weight of the newest run in the history of a shape.
 const SHAPE_WEIGHT_MIN: f64 = 0.2;
 /// Runs of a shape that count as much as the regression does.
-const SHAPE_TRUST: f64 = 0.5;
-/// Runs that the prior spread counts for in a shape's history.
+const SHAPE_TRUST: f64 = 0.2;
+/// Runs that the spread within other shapes counts for in a shape's history.
 const SHAPE_SPREAD_RUNS: f64 = 2.0;
 /// The weight of the newest observation in the running figures of the error.
 const ERROR_WEIGHT: f64 = 1.0 / 64.0;
@@ -122,7 +122,11 @@ struct Track {
 struct Regression {
     weights: Vector,
     uncertainty: [Vector; FEATURES],
+    /// Mean square of its errors.
     error_square: f64,
+    /// Mean square of the errors that the histories of known shapes made: how alike runs of one
+    /// shape are in general.
+    within_shape_square: f64,
 }
 
 impl Predictor {
@@ -193,28 +197,35 @@ impl Predictor {
 
     fn update(&mut self, features: &PlanFeatures, time: f64, memory: Option<f64>) {
         let x = vector(features);
+        self.update_shape(features.shape, &x, time, memory);
         self.time.learn(&x, time);
         if let Some(memory) = memory {
             self.memory.learn(&x, memory);
         }
-        if features.shape == 0 {
+    }
+
+    fn update_shape(&mut self, id: u64, x: &Vector, time: f64, memory: Option<f64>) {
+        if id == 0 {
             return;
         }
         let stamp = self.next_use;
         self.next_use += 1;
-        if let Some(shape) = self.shapes.get_mut(&features.shape) {
+        if let Some(shape) = self.shapes.get_mut(&id) {
             self.uses.remove(&shape.last_use);
-            shape.update(&x, time, memory);
+            shape.update(x, (&mut self.time, time), (&mut self.memory, memory));
             shape.last_use = stamp;
         } else {
             self.forget_one_if_full();
-            let memory = memory.unwrap_or_else(|| self.memory.estimate(&x));
-            let track = |mean| Track { mean, error_square: PRIOR_SPREAD * PRIOR_SPREAD };
-            let (time, memory) = (track(time), track(memory));
-            let shape = Shape { runs: 1.0, features: x, time, memory, last_use: stamp };
-            self.shapes.insert(features.shape, shape);
+            let memory = memory.unwrap_or_else(|| self.memory.estimate(x));
+            let track = |mean, regression: &Regression| Track {
+                mean,
+                error_square: regression.within_shape_square,
+            };
+            let (time, memory) = (track(time, &self.time), track(memory, &self.memory));
+            let shape = Shape { runs: 1.0, features: *x, time, memory, last_use: stamp };
+            self.shapes.insert(id, shape);
         }
-        self.uses.insert(stamp, features.shape);
+        self.uses.insert(stamp, id);
         assert_eq!(self.shapes.len(), self.uses.len(), "each shape has one last use");
     }
 
@@ -241,20 +252,26 @@ fn combine(
     let weight = shape.runs / (shape.runs + SHAPE_TRUST);
     let mean = weight * moved + (1.0 - weight) * general;
     let square = (shape.runs * history.error_square
-        + SHAPE_SPREAD_RUNS * regression.error_square)
+        + SHAPE_SPREAD_RUNS * regression.within_shape_square)
         / (shape.runs + SHAPE_SPREAD_RUNS);
     (mean, square.sqrt())
 }
 
 impl Shape {
-    fn update(&mut self, x: &Vector, time: f64, memory: Option<f64>) {
+    /// Another run: with each figure comes the regression that its errors are measured by.
+    fn update(
+        &mut self,
+        x: &Vector,
+        (time_model, time): (&mut Regression, f64),
+        (memory_model, memory): (&mut Regression, Option<f64>),
+    ) {
         self.runs += 1.0;
         let weight = SHAPE_WEIGHT_MIN.max(1.0 / self.runs);
-        // The spread of the first run is only the prior: the second one replaces it.
-        let spread_weight = SHAPE_WEIGHT_MIN.max(1.0 / (self.runs - 1.0));
-        self.time.update(time, weight, spread_weight);
+        let moved = time_model.estimate(x) - time_model.estimate(&self.features);
+        time_model.learn_within(self.time.update(time, moved, weight));
         if let Some(memory) = memory {
-            self.memory.update(memory, weight, spread_weight);
+            let moved = memory_model.estimate(x) - memory_model.estimate(&self.features);
+            memory_model.learn_within(self.memory.update(memory, moved, weight));
         }
         for (mean, value) in self.features.iter_mut().zip(x) {
             *mean += weight * (value - *mean);
@@ -263,10 +280,12 @@ impl Shape {
 }
 
 impl Track {
-    fn update(&mut self, value: f64, weight: f64, spread_weight: f64) {
-        let error = value - self.mean;
-        self.error_square += spread_weight * (error * error - self.error_square);
-        self.mean += weight * error;
+    /// Answers with the error that the mean, moved along the regression, has made.
+    fn update(&mut self, value: f64, moved: f64, weight: f64) -> f64 {
+        let error = value - (self.mean + moved);
+        self.error_square += weight * (error * error - self.error_square);
+        self.mean += weight * (value - self.mean);
+        error
     }
 }
 
@@ -276,11 +295,17 @@ impl Regression {
         for (index, row) in uncertainty.iter_mut().enumerate() {
             row[index] = 0.3;
         }
-        Self { weights, uncertainty, error_square: PRIOR_SPREAD * PRIOR_SPREAD }
+        let prior = PRIOR_SPREAD * PRIOR_SPREAD;
+        Self { weights, uncertainty, error_square: prior, within_shape_square: prior }
     }
 
     fn estimate(&self, x: &Vector) -> f64 {
         dot(&self.weights, x)
+    }
+
+    /// The history of a known shape erred by so much.
+    fn learn_within(&mut self, error: f64) {
+        self.within_shape_square += ERROR_WEIGHT * (error * error - self.within_shape_square);
     }
 
     /// One step of recursive least squares.

@@ -45,9 +45,9 @@ use crate::short_query::{ShortQueries, ShortQueryRecord};
 use crate::time::Time;
 
 pub(crate) use live::{Phase, Query, Stop};
-pub use verify::Violation;
 use set_priority::Overrides;
 use timers::Timers;
+pub use verify::Violation;
 
 /// Workload management of a cluster.
 #[derive(Debug)]
@@ -209,9 +209,7 @@ impl Scheduler {
     pub(crate) fn name_of(&self, class: ServiceClass) -> Arc<str> {
         match self.config.queue_of(class) {
             Some(queue) => Arc::clone(&self.config.queue(queue).name),
-            None if class == ServiceClass::SUPERUSER => {
-                Arc::from("Service class for super user")
-            }
+            None if class == ServiceClass::SUPERUSER => Arc::from("Service class for super user"),
             None => Arc::from("Short query queue"),
         }
     }

@@ -5,6 +5,7 @@
 //! 1 to 4, which are queues of Redshift's own monitoring and have no counterpart.
 
 mod classification;
+mod errors;
 mod metrics;
 mod queries;
 mod rules;
@@ -13,6 +14,7 @@ mod service_class;
 mod tests;
 
 pub use classification::{ClassificationRow, classification_rows};
+pub use errors::WlmErrorRow;
 pub use metrics::{
     MetricsOwner, MetricsSummaryRow, QueryMetricsRow, StepMetricsRow, metrics_detail_rows,
     metrics_rows, metrics_summary,

@@ -263,7 +263,8 @@ impl Parser {
 fn mode(sections: &[Section<'_>]) -> Result<Mode> {
     let mut stated = None;
     for section in sections {
-        let by_flag = section.flag("auto_wlm")?.map(|on| if on { Mode::Auto } else { Mode::Manual });
+        let by_flag =
+            section.flag("auto_wlm")?.map(|on| if on { Mode::Auto } else { Mode::Manual });
         let by_type = match section.text("queue_type")? {
             None => None,
             Some("auto") => Some(Mode::Auto),

@@ -145,8 +145,6 @@ fn parse_action(
             })?;
             Ok(RuleAction::ChangePriority(priority))
         }
-        (other, _) => {
-            Err(Error::UnknownAction { rule: rule.to_owned(), action: other.to_owned() })
-        }
+        (other, _) => Err(Error::UnknownAction { rule: rule.to_owned(), action: other.to_owned() }),
     }
 }

@@ -14,15 +14,10 @@ use crate::priority::Priority;
 use crate::query::Request;
 use crate::short_query::ShortQueries;
 use crate::time::micros;
-use crate::view::FinalState;
+use crate::view::{FinalState, WlmErrorRow};
 
 impl Scheduler {
-    pub(super) fn arrive(
-        &mut self,
-        id: QueryId,
-        request: Arc<Request>,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn arrive(&mut self, id: QueryId, request: Arc<Request>, actions: &mut Vec<Action>) {
         assert!(!self.live.contains_key(&id), "a query arrives once");
         assert!(request.slot_count > 0, "the session checks wlm_query_slot_count");
         if !request.kind.is_managed() {
@@ -45,6 +40,7 @@ impl Scheduler {
             entered: self.now,
             waiting_since: self.now,
             waited: Duration::ZERO,
+            overtaken: 0,
             logged_rules: Vec::new(),
             metrics: QueryMetrics::default(),
             phase: Phase::Waiting,
@@ -62,6 +58,12 @@ impl Scheduler {
         self.counters_of(service_class).serviced += 1;
         if let Some(reason) = self.lacks_slots(&query) {
             self.log_query(id, &query, service_class, FinalState::Rejected, actions);
+            actions.push(Action::LogError(Box::new(WlmErrorRow {
+                userid: query.request.user,
+                recordtime: self.now,
+                pid: query.request.session,
+                error_string: reason.message(id),
+            })));
             actions.push(Action::Refuse { query: id, reason });
             return;
         }
@@ -69,7 +71,7 @@ impl Scheduler {
         let before = self.live.insert(id, query);
         assert!(before.is_none(), "a number is used once");
         self.set_statement_timer(id, deadline);
-        self.join_line(id, 0);
+        self.join_line(id);
         self.consider_short(id);
         self.watch_rules();
         actions.push(Action::Queue { query: id, service_class });
@@ -83,30 +85,34 @@ impl Scheduler {
         lacks.then_some(EndReason::TooManySlots { asked, available })
     }
 
-    /// Enters the line of its home, having been overtaken so often.
-    pub(super) fn join_line(&mut self, id: QueryId, overtaken: u32) {
+    /// Enters the line of its home.
+    pub(super) fn join_line(&mut self, id: QueryId) {
         let query = self.query(id);
+        let overtaken = query.overtaken;
         let (home, place, priority) = (query.home, query.place, query.priority);
         let predicted_us = micros(query.prediction.time);
         match (home, self.config.mode()) {
             (Home::Superuser, _) => self.lines.superuser.enter(place, id),
             (Home::Queue(queue), Mode::Manual) => self.lines.queue_mut(queue).enter(place, id),
             (Home::Queue(_), Mode::Auto) => {
-                self.lines.fair.enter(priority, place, Waiter { query: id, predicted_us, overtaken });
+                self.lines.fair.enter(
+                    priority,
+                    place,
+                    Waiter { query: id, predicted_us, overtaken },
+                );
             }
         }
     }
 
-    /// Leaves the lines that it stands in, without being started there. Answers with how often it
-    /// was overtaken.
-    pub(super) fn leave_lines(&mut self, id: QueryId) -> u32 {
+    /// Leaves the lines that it stands in, without being started there.
+    pub(super) fn leave_lines(&mut self, id: QueryId) {
         let query = self.query(id);
         let (home, place, priority) = (query.home, query.place, query.priority);
         if query.is_short_candidate() {
             assert!(self.lines.short.leave(place), "a candidate stands in the short line");
         }
         if !self.query(id).is_in_line() {
-            return 0;
+            return;
         }
         let overtaken = match (home, self.config.mode()) {
             (Home::Superuser, _) => self.lines.superuser.leave(place).then_some(0),
@@ -115,7 +121,7 @@ impl Scheduler {
             }
             (Home::Queue(_), Mode::Auto) => self.lines.fair.leave(priority, place),
         };
-        overtaken.expect("it stands in the line of its home")
+        self.query_mut(id).overtaken = overtaken.expect("it stands in the line of its home");
     }
 
     /// Decides whether the short query queue would take a waiting query.
@@ -124,8 +130,8 @@ impl Scheduler {
         let slot_bytes = self.memory.slots(Lane::Short).target_bytes();
         let query = self.query_mut(id);
         let Short::Eligible { candidate: before } = query.short else { return };
-        let candidate = limit
-            .is_some_and(|limit| ShortQueries::is_short(&query.prediction, limit, slot_bytes));
+        let candidate =
+            limit.is_some_and(|limit| ShortQueries::is_short(&query.prediction, limit, slot_bytes));
         query.short = Short::Eligible { candidate };
         let place = query.place;
         match (before, candidate) {

@@ -6,16 +6,15 @@ use super::live::{Moving, Phase, Running, Short, Stop};
 use super::{Action, Mode, QueryId, Scheduler};
 use crate::classifier::Home;
 use crate::ids::{QueueId, ServiceClass};
-use crate::memory::{
-    AUTO_QUERIES_MAX, Hold, LOAD_OF_LONG_QUERY, LOAD_OF_SHORT_QUERY, Lane, Memory,
-};
+use crate::memory::{AUTO_QUERIES_MAX, Hold, LOAD_OF_LONG_QUERY, LOAD_OF_SHORT_QUERY, Lane};
 use crate::queue::Line;
 use crate::time::micros;
 
 /// A query predicted to run this long counts as a whole long one, in milliseconds.
 const LONG_QUERY_MS: u64 = 10_000;
-/// The part of free memory that a query gets if nobody else waits: a quarter.
-const SHARE_OF_FREE: u64 = 4;
+/// The part of the surplus that a query gets if nobody else waits. The surplus is what is free
+/// beyond half of the memory: the other half is for predicted needs only.
+const SHARE_OF_SURPLUS: u64 = 2;
 /// The part of all memory that one query gets at most: half, so that any two can run.
 const SHARE_OF_ALL: u64 = 2;
 
@@ -53,7 +52,8 @@ impl Scheduler {
         while let Some(id) = self.line(lane).head() {
             let query = self.query(id);
             let class = self.class_of(query.home);
-            let (slots, expected_bytes) = (query.slots_needed(), query.prediction.memory_bytes_upper);
+            let (slots, expected_bytes) =
+                (query.slots_needed(), query.prediction.memory_bytes_upper);
             if self.memory.slots(lane).idle_count() < slots {
                 return;
             }
@@ -78,8 +78,9 @@ impl Scheduler {
             let class = self.class_of(query.home);
             let mut bytes = self.auto_bytes(id);
             if self.lines.fair.len() == 1 {
-                let generous = self.memory.auto_free_bytes() / SHARE_OF_FREE;
-                bytes = bytes.max(generous.min(auto_bytes_max(&self.memory)));
+                let reserved = self.memory.auto_budget_bytes() / 2;
+                let surplus = self.memory.auto_free_bytes().saturating_sub(reserved);
+                bytes = bytes.max(surplus / SHARE_OF_SURPLUS);
             }
             let hold = self.memory.take_auto(class, bytes, self.auto_load(id));
             self.seat(id, hold.expect("it was picked because it fits"), actions);
@@ -96,9 +97,11 @@ impl Scheduler {
     /// at least what it uses already.
     fn auto_bytes(&self, id: QueryId) -> u64 {
         let query = self.query(id);
-        let min = self.memory.auto_budget_bytes() / u64::from(AUTO_QUERIES_MAX);
+        let budget = self.memory.auto_budget_bytes();
+        // As many as may run at once fit into the half that is kept for predicted needs.
+        let min = budget / 2 / u64::from(AUTO_QUERIES_MAX);
         let expected = query.prediction.memory_bytes_upper;
-        expected.clamp(min, auto_bytes_max(&self.memory)).max(query.used_bytes())
+        expected.clamp(min, budget / SHARE_OF_ALL).max(query.used_bytes())
     }
 
     /// How much of the nodes' time a query is expected to take: short ones hardly count.
@@ -218,8 +221,4 @@ impl Scheduler {
             self.query_mut(id).running_mut().expect("it runs").is_overdue = false;
         }
     }
-}
-
-fn auto_bytes_max(memory: &Memory) -> u64 {
-    memory.auto_budget_bytes() / SHARE_OF_ALL
 }

@@ -45,12 +45,7 @@ impl Scheduler {
         self.release(query);
     }
 
-    pub(super) fn cancel(
-        &mut self,
-        id: QueryId,
-        cause: CancelCause,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn cancel(&mut self, id: QueryId, cause: CancelCause, actions: &mut Vec<Action>) {
         if self.live.contains_key(&id) {
             self.put_down(id, EndReason::Cancelled(cause), actions);
         } else {

@@ -61,7 +61,7 @@ impl Scheduler {
         }
         if running.hold.is_short() {
             running.is_overdue = true;
-            self.join_line(id, 0);
+            self.join_line(id);
             return;
         }
         if running.is_returning && kind.is_restartable() {

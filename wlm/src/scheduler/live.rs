@@ -34,6 +34,8 @@ pub(crate) struct Query {
     pub(crate) waiting_since: Time,
     /// How long it waited before it ran.
     pub(crate) waited: Duration,
+    /// How often later arrivals had started before it when it last left the line; automatic mode.
+    pub(crate) overtaken: u32,
     /// Rules that have had their one row for this query.
     pub(crate) logged_rules: Vec<Arc<str>>,
     /// Its last report; empty while it waits.

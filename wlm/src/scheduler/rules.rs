@@ -35,10 +35,8 @@ impl Scheduler {
         }
         let facts = query.facts(self.now);
         let rules = self.config.queue(queue).rules.iter();
-        let mut firing: Vec<Rule> = rules
-            .filter(|rule| is_wanted(query, rule) && rule.fires(&facts))
-            .cloned()
-            .collect();
+        let mut firing: Vec<Rule> =
+            rules.filter(|rule| is_wanted(query, rule) && rule.fires(&facts)).cloned().collect();
         firing.sort_by_key(|rule| std::cmp::Reverse(rule.action.severity()));
         firing
     }
@@ -53,7 +51,9 @@ impl Scheduler {
                 self.pin_priority(id, priority, actions);
                 RuleActionTaken::ChangeQueryPriority
             }
-            RuleAction::Abort if self.query(id).request.kind.is_protected() => RuleActionTaken::None,
+            RuleAction::Abort if self.query(id).request.kind.is_protected() => {
+                RuleActionTaken::None
+            }
             RuleAction::Abort => {
                 self.put_down(id, EndReason::RuleAbort { rule: name }, actions);
                 RuleActionTaken::Abort
@@ -117,10 +117,8 @@ fn is_wanted(query: &Query, rule: &Rule) -> bool {
         RuleAction::ChangePriority(priority) => query.priority != priority,
         RuleAction::Abort => true,
         RuleAction::Hop => {
-            let by_queue_time = rule
-                .predicates
-                .iter()
-                .any(|predicate| predicate.metric == Metric::QueryQueueTime);
+            let by_queue_time =
+                rule.predicates.iter().any(|predicate| predicate.metric == Metric::QueryQueueTime);
             !query.is_waiting() && !by_queue_time
         }
     }

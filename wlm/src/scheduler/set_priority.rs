@@ -72,7 +72,11 @@ impl Scheduler {
                 }
             }
         }
-        actions.push(Action::PrioritySet { scope, from, to: priority });
+        let to = match scope {
+            PriorityScope::Query(id) => Some(self.query(id).priority),
+            PriorityScope::Session(_) | PriorityScope::User(_) => priority,
+        };
+        actions.push(Action::PrioritySet { scope, from, to });
     }
 
     /// Gives a query that has no priority of its own that of its queue.
@@ -98,10 +102,10 @@ impl Scheduler {
             return;
         }
         let (is_in_line, was_candidate) = (query.is_in_line(), query.is_short_candidate());
-        let overtaken = self.leave_lines(id);
+        self.leave_lines(id);
         self.query_mut(id).priority = priority;
         if is_in_line {
-            self.join_line(id, overtaken);
+            self.join_line(id);
         }
         if was_candidate {
             let place = self.query(id).place;

@@ -88,8 +88,10 @@ impl Scheduler {
     fn verify_timers(&self) -> Check {
         let mut count = 0;
         for (id, query) in &self.live {
-            let timers =
-                [(query.statement_deadline, Timer::Statement), (query.limit_deadline, Timer::Limit)];
+            let timers = [
+                (query.statement_deadline, Timer::Statement),
+                (query.limit_deadline, Timer::Limit),
+            ];
             for (deadline, timer) in timers {
                 let Some(deadline) = deadline else { continue };
                 count += 1;

@@ -87,12 +87,7 @@ impl RandomConfig {
     }
 }
 
-fn queue(
-    random: &mut Random,
-    is_auto: bool,
-    index: usize,
-    count: usize,
-) -> Map<String, Value> {
+fn queue(random: &mut Random, is_auto: bool, index: usize, count: usize) -> Map<String, Value> {
     let mut queue = Map::new();
     let mut set = |key: &str, value: Value| queue.insert(key.to_owned(), value);
     if is_auto {
@@ -137,7 +132,7 @@ fn short_query_queue(random: &mut Random) -> Map<String, Value> {
 /// Up to two rules.
 fn random_rules(random: &mut Random, is_auto: bool, queue: usize) -> Value {
     let mut rules = Vec::new();
-    while rules.len() < 2 && random.percent(35) {
+    while rules.len() < 2 && random.percent(45) {
         let mut predicates = vec![predicate(random)];
         if random.percent(30) {
             predicates.push(predicate(random));

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use wlm::fair::{OVERTAKEN_MAX, passed_over_max};
 use wlm::view::{FinalState, RuleActionTaken};
 use wlm::{
-    Action, Config, EndReason, FinishedQuery, Grant, Mode, Priority, PriorityScope, QueryId, QueryKind,
-    ServiceClass, SessionId, Time, UserId,
+    Action, Config, EndReason, FinishedQuery, Grant, Mode, Priority, PriorityScope, QueryId,
+    QueryKind, ServiceClass, SessionId, Time, UserId,
 };
 
 use crate::model::{Model, Running, State, Stopping, can_restart, expected_class, is_protected};
@@ -132,7 +132,8 @@ impl Judge {
                 self.remember_priority(*scope, *to);
                 None
             }
-            Action::PriorityRefused { .. }
+            Action::LogError(_)
+            | Action::PriorityRefused { .. }
             | Action::Reconfigured { .. }
             | Action::ReconfigureRefused { .. } => None,
         }
@@ -262,8 +263,7 @@ impl Judge {
         self.counts.started += 1;
         self.counts.started_multi_slot += u64::from(grant.slots > 1);
         self.counts.started_auto += u64::from(grant.service_class >= ServiceClass::FIRST_AUTO);
-        self.counts.started_superuser +=
-            u64::from(grant.service_class == ServiceClass::SUPERUSER);
+        self.counts.started_superuser += u64::from(grant.service_class == ServiceClass::SUPERUSER);
         self.count_waiting(id, -1);
         self.take(grant);
         let model = self.queries.get_mut(&id).unwrap();
@@ -349,9 +349,8 @@ impl Judge {
         let model = &self.queries[&id];
         let (home, key, priority) = (model.home, model.key, model.priority);
         if home < ServiceClass::FIRST_AUTO {
-            let earlier = |other: &Model| {
-                other.is_waiting() && other.home == home && other.key < key
-            };
+            let earlier =
+                |other: &Model| other.is_waiting() && other.home == home && other.key < key;
             assert!(!self.queries.values().any(earlier), "{id} passes others in {home}");
             return;
         }

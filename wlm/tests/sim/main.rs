@@ -34,7 +34,8 @@ const TWIN_EVERY: u64 = 16;
 
 #[test]
 fn every_promise_holds_whatever_happens() {
-    let seed = setting("BLUESHIFT_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let seed =
+        setting("BLUESHIFT_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let arrivals = setting("BLUESHIFT_SIM_ARRIVALS").unwrap_or(ARRIVALS_DEFAULT);
     println!("BLUESHIFT_SEED={seed} BLUESHIFT_SIM_ARRIVALS={arrivals}");
 

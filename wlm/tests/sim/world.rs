@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wlm::{
-    CancelCause, Event, Identity, Mode, Outcome, PlanFeatures, Pool, Priority,
-    PriorityScope, QueryId, QueryKind, QueryMetrics, QueueConfig, Request, Scheduler, SegmentMetrics,
+    CancelCause, Event, Identity, Mode, Outcome, PlanFeatures, Pool, Priority, PriorityScope,
+    QueryId, QueryKind, QueryMetrics, QueueConfig, Request, Scheduler, SegmentMetrics,
     ServiceClass, SessionId, StepKind, StepMetrics, Time, UserId, Work,
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct World {
     /// Sessions: no more queries than that are there at once.
     sessions: usize,
     mean_gap_us: u64,
+    /// How much longer than usual everything takes here.
+    slowness: u64,
     identities: Vec<Arc<Identity>>,
     totals: Totals,
 }
@@ -77,7 +79,8 @@ impl World {
         let scheduler = || Scheduler::new(config.parse(), pool, now).unwrap();
         let identities = (0..12).map(|_| identity(&mut random)).collect();
         let sessions = usize::try_from(random.spread(3, 150)).unwrap();
-        let mean_gap_us = random.spread(20_000, 2_000_000);
+        let slowness = random.spread(1, 16);
+        let mean_gap_us = slowness * random.spread(20_000, 2_000_000);
         let mut world = Self {
             scheduler: scheduler(),
             twin: with_twin.then(scheduler),
@@ -91,6 +94,7 @@ impl World {
             arrivals_left: ARRIVALS_PER_WORLD,
             sessions,
             mean_gap_us,
+            slowness,
             identities,
             totals: Totals { worlds: 1, ..Totals::default() },
             random,
@@ -258,7 +262,7 @@ impl World {
             aggregates: 1,
             sorts: u32::from(random.percent(50)),
         };
-        let typical_us = (1_000 + rows / 50).min(40_000_000) * (1 + shape % 3);
+        let typical_us = (1_000 + rows / 50).min(20_000_000) * (1 + shape % 3) * self.slowness;
         let truth = Truth {
             time: random.span_us(typical_us / 2, typical_us * 2),
             memory_bytes: random.spread(1 << 20, 1 << 31),
@@ -402,10 +406,10 @@ impl World {
     /// Something from outside: a cancel, a lost node, a new configuration, a new priority.
     fn accident(&mut self) {
         let pause = self.random.span_us(10_000, 20_000_000);
-        self.plan(pause, Happening::Accident);
+        self.plan(pause.mul_f64(self.slowness as f64), Happening::Accident);
         let mut ids: Vec<QueryId> = self.judge.queries.keys().copied().collect();
         ids.sort_unstable();
-        let some = ids.is_empty().then_some(QueryId(1)).unwrap_or_else(|| *self.random.pick(&ids));
+        let some = if ids.is_empty() { QueryId(1) } else { *self.random.pick(&ids) };
         match self.random.within(0, 99) {
             0..50 => {
                 let causes =
