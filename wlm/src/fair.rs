@@ -251,7 +251,7 @@ mod tests {
         let mut line = FairLine::default();
         let mut passed = [0_u32; LEVELS];
         let mut served = [0_u32; LEVELS];
-        for query in 0..20_000 {
+        for query in 0..3_000 {
             for (rank, priority) in Priority::OF_QUEUES.into_iter().enumerate() {
                 enter(&mut line, priority, query * 5 + rank as u64, 10);
             }
@@ -265,7 +265,7 @@ mod tests {
             served[rank] += 1;
         }
         assert!(served.is_sorted(), "higher priorities are served more often: {served:?}");
-        assert!(served[0] > 500, "and the lowest too: {served:?}");
+        assert!(served[0] > 75, "and the lowest too: {served:?}");
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn extremes_stay_finite() {
     };
     let least = PlanFeatures { shape: 2, ..PlanFeatures::default() };
     for (plan, time) in
-        [(most, Duration::MAX), (least, Duration::ZERO)].into_iter().cycle().take(20_000)
+        [(most, Duration::MAX), (least, Duration::ZERO)].into_iter().cycle().take(4_000)
     {
         let predicted = predictor.predict(&plan);
         predictor.learn(&plan, &predicted, time, Some(u64::MAX));
@@ -170,7 +170,7 @@ fn extremes_stay_finite() {
     assert!(predictor.predict(&least).time < Duration::from_millis(1));
     assert!(predictor.predict(&most).time > Duration::from_secs(3_600));
     // One plan over and over: nothing new comes in, and the model must not lose its footing.
-    for _ in 0..200_000 {
+    for _ in 0..30_000 {
         let predicted = predictor.predict(&least);
         predictor.learn(&least, &predicted, Duration::from_millis(1), None);
     }
