@@ -13,6 +13,10 @@ check:
 test:
     tests/run
 
+# The simulation of workload management; BLUESHIFT_SEED repeats a run.
+sim ARRIVALS="10000000":
+    BLUESHIFT_SIM_ARRIVALS={{ARRIVALS}} cargo nextest run --release -p wlm --test sim --no-capture
+
 # The .slt files whose path contains FILTER.
 slt FILTER="":
     cargo test --release -p blueshift --test slt -- {{FILTER}}

@@ -1,117 +1,73 @@
-//! Admission: which query runs now. Pure: events in, actions out; no clock, no threads, no
-//! DataFusion, so that millions of arrivals can be simulated.
+//! Workload management: which query runs now, with how much memory, and for how long. Pure: events
+//! and the time go in, actions come out; no clock, no threads, no DataFusion, so that millions of
+//! arrivals can be simulated.
 //!
-//! A query's states:
+//! A query's states, with the events (capitals) and actions (in brackets) between them:
 //!
 //! ```text
-//!   arrive -> waiting -> running -> (gone)
-//!                 \---------------> (gone)     cancelled while it waited
+//!          ARRIVE
+//!            |------------------------> [Bypass]   leader only, or from the result cache
+//!            v
+//!        classified ------------------> [Refuse]   asks for more slots than its queue has
+//!            | [Queue]
+//!            v
+//!   +---> waiting --------------------> [Refuse]   cancel, statement timeout, rule on queue time
+//!   |        | [Start], in its own queue, or in the short query queue
+//!   |        v
+//!   |     running --+ [Move]: reassigned by a hop, or from the short query queue to its own;
+//!   |      | | ^    |         it holds both places until MOVED or MOVE FAILED
+//!   |      | | +----+
+//!   |      | |
+//!   |      | | [Restart]: a hop or a short query's overrun, where no move is possible
+//!   |      | v
+//!   +--- evicting                                  STOPPED: same task, new query number
+//!          |
+//!          | [Stop]: cancel, timeout, abort, node lost
+//!          v
+//!        ENDED     slots and memory are free, exactly once
 //! ```
 //!
-//! Now there is one queue: first come, first served, with a fixed number of slots; it is what
-//! Redshift's default configuration is.
-//!
-//! Invariants: no more queries run than there are slots; a waiting query is started as soon as a
-//! slot is free; every query that was started is released exactly once.
+//! Reading order: [`Event`] and [`Action`] are the whole conversation with the leader;
+//! [`Scheduler`] holds it. [`Config`] is what it goes by. Slots and memory are kept in `slot` and
+//! `memory`, lines in `queue` (first come, first served) and [`fair`] (by priority). [`predictor`]
+//! and [`short_query`] say what a query is expected to take. [`view`] has rows for system tables.
 
-use std::collections::{HashSet, VecDeque};
+mod classifier;
+mod config;
+mod error;
+mod event;
+pub mod fair;
+mod ids;
+mod memory;
+mod metrics;
+pub mod predictor;
+mod priority;
+mod query;
+mod queue;
+mod rule;
+mod scheduler;
+pub mod short_query;
+mod slot;
+mod time;
+pub mod view;
 
-/// A query, from its arrival to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueryId(pub u64);
-
-/// The concurrency of the default queue.
-pub const DEFAULT_CONCURRENCY: usize = 5;
-
-/// One queue with a fixed number of slots.
-#[derive(Debug)]
-pub struct Queue {
-    concurrency: usize,
-    running: HashSet<QueryId>,
-    waiting: VecDeque<QueryId>,
-}
-
-impl Queue {
-    /// A queue with `concurrency` slots, at least one.
-    pub fn new(concurrency: usize) -> Self {
-        let concurrency = concurrency.max(1);
-        Self { concurrency, running: HashSet::new(), waiting: VecDeque::new() }
-    }
-
-    /// A query arrived. True: it runs now; false: it waits for its turn.
-    pub fn arrive(&mut self, query: QueryId) -> bool {
-        assert!(!self.running.contains(&query), "a query arrives once");
-        let starts = self.running.len() < self.concurrency && self.waiting.is_empty();
-        if starts {
-            self.running.insert(query);
-        } else {
-            self.waiting.push_back(query);
-        }
-        starts
-    }
-
-    /// A query ended, or gave up waiting. Answers with the query whose turn it is now, if any.
-    pub fn leave(&mut self, query: QueryId) -> Option<QueryId> {
-        if !self.running.remove(&query) {
-            self.waiting.retain(|other| *other != query);
-            return None;
-        }
-        let next = self.waiting.pop_front()?;
-        self.running.insert(next);
-        assert!(self.running.len() <= self.concurrency, "no more queries run than slots");
-        Some(next)
-    }
-
-    /// Queries that run.
-    pub fn running(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Queries that wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_start_in_the_order_of_arrival() {
-        let mut queue = Queue::new(2);
-        assert!(queue.arrive(QueryId(1)));
-        assert!(queue.arrive(QueryId(2)));
-        assert!(!queue.arrive(QueryId(3)));
-        assert!(!queue.arrive(QueryId(4)));
-        assert_eq!(queue.leave(QueryId(1)), Some(QueryId(3)));
-        assert_eq!(queue.leave(QueryId(4)), None, "it only waited");
-        assert_eq!(queue.leave(QueryId(3)), None);
-        assert_eq!((queue.running(), queue.waiting()), (1, 0));
-    }
-
-    /// Random arrivals and departures, against the invariants of the header.
-    #[test]
-    fn slots_are_never_exceeded_nor_left_empty() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        let mut queue = Queue::new(5);
-        let mut present: Vec<QueryId> = Vec::new();
-        for number in 0..200_000 {
-            if present.is_empty() || random() % 2 == 0 {
-                queue.arrive(QueryId(number));
-                present.push(QueryId(number));
-            } else {
-                let at = usize::try_from(random() % present.len() as u64).unwrap();
-                queue.leave(present.swap_remove(at));
-            }
-            assert_eq!(queue.running(), present.len().min(5));
-            assert_eq!(queue.running() + queue.waiting(), present.len());
-        }
-    }
-}
+pub use classifier::{Home, Names, SUPERUSER_QUERY_GROUP, classify, next_queue};
+pub use config::{
+    CONCURRENCY_DEFAULT, CONFIG_CHARACTERS_MAX, Change, Config, Mode, Notice, PREDICATES_MAX,
+    Parsed, Property, QUEUE_NAME_CHARACTERS_MAX, QUEUES_MAX, QueueConfig, RULE_NAME_CHARACTERS_MAX,
+    RULES_MAX, SHORT_QUERY_LIMIT_MS_MAX, SHORT_QUERY_LIMIT_MS_MIN, SLOTS_MAX, ShortQueryLimit,
+    explain,
+};
+pub use error::{Element, Error, Result};
+pub use event::{
+    Action, CancelCause, EndReason, Event, FinishedQuery, Grant, Outcome, PriorityRefusal,
+    PriorityScope,
+};
+pub use ids::{QueryId, QueueId, ServiceClass, SessionId, TaskId, UserId};
+pub use memory::{AUTO_QUERIES_MAX, Pool, SLOT_BYTES_MIN};
+pub use metrics::{QueryMetrics, SegmentMetrics, StepKind, StepMetrics, Work};
+pub use priority::Priority;
+pub use query::{Identity, PlanFeatures, QueryKind, Request};
+pub use rule::{Metric, Operator, Predicate, RULE_PERIOD, Rule, RuleAction, Threshold};
+pub use scheduler::{Scheduler, Violation};
+pub use time::Time;
