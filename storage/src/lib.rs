@@ -48,6 +48,7 @@ pub mod ids;
 pub mod io;
 pub mod little_endian;
 pub mod predicate;
+pub mod row_set;
 #[cfg(test)]
 mod sample_rows;
 pub mod scan;

@@ -5,6 +5,7 @@ mod layout;
 mod reader;
 mod writer;
 
+pub(crate) use footer::{row_group_count, row_group_rows};
 pub use reader::Segment;
 pub use writer::write_segment;
 
