@@ -41,6 +41,7 @@
 pub mod cache;
 pub mod checksum;
 mod column_summary;
+pub mod deletion_vector;
 pub mod distinct_sketch;
 pub mod encoding;
 pub mod error;

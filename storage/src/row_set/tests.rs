@@ -74,7 +74,7 @@ fn check_same(set: &RowSet, rows: &BTreeSet<u32>, rng: &mut StdRng) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn a_set_behaves_as_a_set(seed: u64, segment_rows in 0_u32..200_000) {
         let rng = &mut StdRng::seed_from_u64(seed);

@@ -145,7 +145,7 @@ fn a_real_file_comes_back() {
     check_scan(&segment, &table, &[]);
     check_scan(&segment, &table, &random_predicates(&table, rng));
     let listing = list_segments(&RealIo, directory.path()).unwrap();
-    assert_eq!(listing, SegmentListing { segments: vec![(ID, path)], temporary: vec![] });
+    assert_eq!(listing, SegmentListing { segments: vec![(ID, path)], ..SegmentListing::default() });
 }
 
 fn numbers(rows: usize) -> Table {
@@ -513,7 +513,7 @@ fn a_failed_write_leaves_its_temporary_file_to_the_sweep() {
     memory.create(Path::new("/data/notes.txt")).unwrap();
     let listing = list_segments(memory.as_ref(), Path::new("/data")).unwrap();
     let temporary = vec![temporary_path(&path())];
-    assert_eq!(listing, SegmentListing { segments: vec![], temporary });
+    assert_eq!(listing, SegmentListing { temporary, ..SegmentListing::default() });
 }
 
 #[test]
