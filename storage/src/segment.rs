@@ -1,5 +1,6 @@
 //! Segment files: one table's rows on one slice, immutable, columns encoded and checksummed.
 
+mod file;
 mod footer;
 mod layout;
 mod reader;
