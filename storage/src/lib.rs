@@ -52,6 +52,8 @@ pub mod predicate;
 pub mod row_set;
 #[cfg(test)]
 mod sample_rows;
+#[cfg(test)]
+mod sample_segment;
 pub mod scan;
 pub mod schema;
 pub mod segment;

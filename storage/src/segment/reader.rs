@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::file::OpenFile;
 use super::footer::{Footer, FooterColumn, row_group_rows};
 use crate::cache::{CacheKey, CachePart, CacheValue, ChunkCache};
+use crate::deletion_vector::DeletionVector;
 use crate::encoding::{ColumnBuilder, ColumnChunk, Encoding, Mask, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::{ColumnId, SegmentId};
@@ -17,11 +18,15 @@ use crate::schema::TableSchema;
 use crate::statistics::SegmentInfo;
 use crate::zone_map::Zone;
 
-/// An open segment; clones share it. It holds no file descriptor: the file must stay where it is
-/// while a snapshot that sees the segment is in use.
+/// An open segment, as a snapshot sees it; clones share it. It holds no file descriptor: the file
+/// must stay where it is while a snapshot that sees the segment is in use.
+///
+/// Zones and statistics are those of all rows, deleted ones included: they bound what a scan gives.
 #[derive(Debug, Clone)]
 pub struct Segment {
     inner: Arc<Inner>,
+    /// The rows that scans leave out; `None`: no row is deleted.
+    deletions: Option<Arc<DeletionVector>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +59,20 @@ impl Segment {
         let stored = match_columns(&schema, &footer)?;
         let path = path.to_owned();
         let columns = footer.columns;
-        Ok(Segment { inner: Arc::new(Inner { io, path, schema, cache, columns, info, stored }) })
+        let inner = Arc::new(Inner { io, path, schema, cache, columns, info, stored });
+        Ok(Segment { inner, deletions: None })
+    }
+
+    /// The same segment without the rows that this vector deletes; an earlier vector has no say any
+    /// more. What was opened and cached is shared.
+    pub fn with_deletions(&self, deletions: Arc<DeletionVector>) -> Segment {
+        assert!(deletions.is_for(self.info()), "a deletion vector is for one segment file");
+        Segment { inner: Arc::clone(&self.inner), deletions: Some(deletions) }
+    }
+
+    /// The deletion vector, if there is one.
+    pub fn deletions(&self) -> Option<&Arc<DeletionVector>> {
+        self.deletions.as_ref()
     }
 
     /// Checks that the file is the one that `expected` was made of, not an earlier file of the same
@@ -83,7 +101,7 @@ impl Segment {
         &self.inner.schema
     }
 
-    /// Row count, sizes and statistics, as the writer returned them.
+    /// Row count, sizes and statistics of all rows, as the writer returned them.
     pub fn info(&self) -> &SegmentInfo {
         &self.inner.info
     }
@@ -93,12 +111,25 @@ impl Segment {
         self.inner.info.row_count
     }
 
+    /// Rows that are not deleted.
+    pub fn live_rows(&self) -> u64 {
+        self.deletions.as_ref().map_or(self.row_count(), |deletions| deletions.live_rows())
+    }
+
     /// How many row groups there are.
     pub fn row_group_count(&self) -> usize {
         super::footer::row_group_count(self.row_count())
     }
 
-    /// How many rows a row group has.
+    /// How many rows of a row group are not deleted.
+    pub fn live_row_group_rows(&self, row_group: usize) -> usize {
+        match &self.deletions {
+            Some(deletions) => deletions.live_rows_in(row_group),
+            None => self.row_group_rows(row_group),
+        }
+    }
+
+    /// How many rows a row group has, deleted ones included.
     pub fn row_group_rows(&self, row_group: usize) -> usize {
         row_group_rows(self.row_count(), row_group)
     }
@@ -108,7 +139,7 @@ impl Segment {
         self.stored(column).map(|stored| stored.encoding)
     }
 
-    /// The zone map of a column of the schema in a row group.
+    /// The zone map of a column of the schema in a row group: of all its rows, deleted ones included.
     pub fn zone(&self, row_group: usize, column: usize) -> Zone {
         match self.stored(column) {
             Some(stored) => stored.chunks[row_group].zone.clone(),
@@ -119,8 +150,9 @@ impl Segment {
         }
     }
 
-    /// Starts to scan a row group for the rows that pass all `predicates`. `None` when zone maps or
-    /// the encoded constants prove that no row passes. Reads and verifies the chunks of the
+    /// Starts to scan a row group for the rows that are not deleted and pass all `predicates`. `None`
+    /// when all are deleted, or when zone maps or the encoded constants prove that no row passes.
+    /// Reads and verifies the chunks of the
     /// predicates' columns; those of other columns are read when they are decoded.
     pub fn scan_row_group(
         &self,
