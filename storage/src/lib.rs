@@ -49,7 +49,9 @@ pub mod ids;
 pub mod io;
 pub mod little_endian;
 pub mod predicate;
+pub mod rewrite;
 pub mod row_set;
+mod row_stream;
 #[cfg(test)]
 mod sample_rows;
 #[cfg(test)]
@@ -58,6 +60,7 @@ pub mod scan;
 pub mod schema;
 pub mod segment;
 pub mod sort;
+pub mod sort_order;
 pub mod statistics;
 pub mod zone_map;
 

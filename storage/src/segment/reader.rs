@@ -70,6 +70,11 @@ impl Segment {
         Segment { inner: Arc::clone(&self.inner), deletions: Some(deletions) }
     }
 
+    /// The same segment with all its rows, deleted ones included.
+    pub(crate) fn with_all_rows(&self) -> Segment {
+        Segment { inner: Arc::clone(&self.inner), deletions: None }
+    }
+
     /// The deletion vector, if there is one.
     pub fn deletions(&self) -> Option<&Arc<DeletionVector>> {
         self.deletions.as_ref()
