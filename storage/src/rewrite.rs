@@ -17,9 +17,11 @@
 //! TO n PERCENT is [`crate::sort_order::SortedRows::reach`], asked before. A rewrite drops deleted
 //! rows in every case: the new segments have new row numbers.
 //!
-//! Memory is bounded whatever the number of sources: a quarter of the limit is for the rows of the
+//! Memory is bounded whatever the number of sources: a sixth of the limit is for the rows of the
 //! segment that is being put together, a quarter for the runs that are being merged, and the rest
-//! for encoding. When the runs do not fit they are merged in passes, through temporary segments.
+//! for sorting and encoding, which need some copies. When the runs do not fit they are merged in
+//! passes, through temporary segments. The least is two row groups as they are in the file, a
+//! window of each decoded, and a window encoded.
 //!
 //! Nothing of a rewrite is visible before a commit record names the new segments instead of the
 //! sources. Whoever commits it checks that no source got another deletion vector meanwhile: rows
@@ -63,7 +65,7 @@ pub enum RowOrder {
 pub struct RewriteOptions {
     /// The order of the rows.
     pub order: RowOrder,
-    /// Roughly the most memory to use, bytes.
+    /// Roughly the most memory to use, bytes; the fewer, the more often rows are read and written.
     pub memory_bytes: usize,
     /// The most rows of a new segment, 1 to [`SEGMENT_ROWS_MAX`].
     pub segment_rows: usize,
@@ -192,9 +194,9 @@ impl Rewrite {
         }
     }
 
-    /// Rows of so many bytes are held at once, in memory as arrays.
+    /// Rows of so many bytes are sorted and written at once.
     fn part_bytes(&self) -> usize {
-        self.options.memory_bytes / 4
+        self.options.memory_bytes / 6
     }
 
     /// Roughly the bytes of a row of a segment in memory.
@@ -220,7 +222,7 @@ impl Rewrite {
         };
         let segments = runs.iter().flat_map(|run| &run.segments);
         let largest = segments.map(segment_bytes).max().unwrap_or(1).max(1);
-        (self.part_bytes() as u64 / largest).clamp(2, usize::MAX as u64) as usize
+        (self.options.memory_bytes as u64 / 4 / largest).clamp(2, usize::MAX as u64) as usize
     }
 
     fn copy(&self, sources: &[Segment], target: &mut dyn RewriteTarget) -> Step<Vec<SegmentInfo>> {
