@@ -62,6 +62,7 @@ pub mod segment;
 pub mod sort;
 pub mod sort_order;
 pub mod statistics;
+pub mod verify;
 pub mod zone_map;
 
 /// Rows of a vector: the unit of encoding.

@@ -1,11 +1,13 @@
 //! Segment files: one table's rows on one slice, immutable, columns encoded and checksummed.
 
+mod check;
 mod file;
 mod footer;
 mod layout;
 mod reader;
 mod writer;
 
+pub use check::SegmentCheck;
 pub(crate) use footer::{row_group_count, row_group_rows};
 pub use reader::Segment;
 pub use writer::write_segment;

@@ -11,6 +11,7 @@ use crate::io::{Io, write_file_whole};
 use crate::little_endian::{ByteReader, ByteWriter, Unreadable};
 use crate::row_set::RowSet;
 use crate::statistics::SegmentInfo;
+use crate::verify::Place;
 use crate::{ROW_GROUP_ROWS, SEGMENT_ROWS_MAX};
 
 const MAGIC: &[u8; 8] = b"BLUESHDV";
@@ -56,7 +57,7 @@ pub(super) fn read(
 ) -> Result<DeletionVector> {
     let corrupt = |reason: String| Error::Corrupt {
         path: path.to_owned(),
-        place: "deletion vector".into(),
+        place: Place::DeletionVector.to_string(),
         reason,
     };
     let Some(length) = io.len(path)? else {

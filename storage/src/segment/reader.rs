@@ -8,7 +8,7 @@ use super::file::OpenFile;
 use super::footer::{Footer, FooterColumn, row_group_rows};
 use crate::cache::{CacheKey, CachePart, CacheValue, ChunkCache};
 use crate::deletion_vector::DeletionVector;
-use crate::encoding::{ColumnBuilder, ColumnChunk, Encoding, Mask, SharedColumn};
+use crate::encoding::{ColumnChunk, Encoding, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::{ColumnId, SegmentId};
 use crate::io::Io;
@@ -16,6 +16,7 @@ use crate::predicate::Predicate;
 use crate::scan::RowGroupScan;
 use crate::schema::TableSchema;
 use crate::statistics::SegmentInfo;
+use crate::verify::Place;
 use crate::zone_map::Zone;
 
 /// An open segment, as a snapshot sees it; clones share it. It holds no file descriptor: the file
@@ -88,7 +89,7 @@ impl Segment {
             return Ok(());
         }
         let reason = "it is another file than the catalog knows".into();
-        Err(self.file().corrupt("trailer".into(), reason))
+        Err(self.file().corrupt(Place::Trailer, reason))
     }
 
     /// The id.
@@ -180,40 +181,6 @@ impl Segment {
         }
     }
 
-    /// Reads the whole file again and checks it: every checksum, every chunk's inner order, and
-    /// that every value can be decoded. For scrubbing and after a repair.
-    pub fn verify(&self) -> Result<()> {
-        let file = self.file();
-        let (footer, info) = file.read_ends()?;
-        if footer.columns != self.inner.columns || info != self.inner.info {
-            return Err(file.corrupt("footer".into(), "it changed since it was opened".into()));
-        }
-        for column in &footer.columns {
-            let shared = Arc::new(self.read_shared(column)?);
-            for row_group in 0..column.chunks.len() {
-                let chunk = self.read_chunk(column, Arc::clone(&shared), row_group)?;
-                self.verify_values(column, row_group, &chunk)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn verify_values(
-        &self,
-        column: &FooterColumn,
-        row_group: usize,
-        chunk: &ColumnChunk,
-    ) -> Result<()> {
-        for vector in 0..chunk.vector_count() {
-            let rows = chunk.vector_rows(vector);
-            let mut builder = ColumnBuilder::new(column.column_type, rows);
-            chunk
-                .decode(vector, &Mask::full(rows), rows, &mut builder)
-                .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))?;
-        }
-        Ok(())
-    }
-
     /// An opened chunk of a column of the schema, from the cache or the file; `None` if the column
     /// was added after the segment was written.
     pub(crate) fn chunk(
@@ -245,10 +212,10 @@ impl Segment {
     }
 
     fn read_shared(&self, column: &FooterColumn) -> Result<SharedColumn> {
-        let place = || format!("shared part of column id {}", column.id.0);
-        let bytes = self.file().read_block(column.shared, &place)?;
+        let place = Place::SharedPart { column: column.id };
+        let bytes = self.file().read_block(column.shared, place)?;
         SharedColumn::open(column.column_type, &bytes)
-            .map_err(|error| self.file().corrupt(place(), error.to_string()))
+            .map_err(|error| self.file().corrupt(place, error.to_string()))
     }
 
     fn read_chunk(
@@ -257,20 +224,16 @@ impl Segment {
         shared: Arc<SharedColumn>,
         row_group: usize,
     ) -> Result<ColumnChunk> {
-        let block = column.chunks[row_group].block;
-        let bytes = self.file().read_block(block, &|| chunk_place(column.id, row_group))?;
+        let place = Place::Chunk { column: column.id, row_group };
+        let bytes = self.file().read_block(column.chunks[row_group].block, place)?;
         ColumnChunk::open(shared, self.row_group_rows(row_group), bytes)
-            .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))
+            .map_err(|error| self.file().corrupt(place, error.to_string()))
     }
 
     /// The error of a chunk whose values cannot be decoded.
     pub(crate) fn damaged_column(&self, column: usize, row_group: usize, reason: String) -> Error {
-        let id = self.inner.schema.columns[column].id;
-        self.damaged_chunk(id, row_group, reason)
-    }
-
-    fn damaged_chunk(&self, id: ColumnId, row_group: usize, reason: String) -> Error {
-        self.file().corrupt(chunk_place(id, row_group), reason)
+        let column = self.inner.schema.columns[column].id;
+        self.file().corrupt(Place::Chunk { column, row_group }, reason)
     }
 
     fn stored(&self, column: usize) -> Option<&FooterColumn> {
@@ -293,10 +256,6 @@ impl Segment {
     fn file(&self) -> OpenFile<'_> {
         OpenFile { io: self.inner.io.as_ref(), path: &self.inner.path, id: self.id() }
     }
-}
-
-fn chunk_place(column: ColumnId, row_group: usize) -> String {
-    format!("column id {}, row group {row_group}", column.0)
 }
 
 /// Finds each column of the schema in the file.
