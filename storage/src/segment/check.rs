@@ -14,6 +14,7 @@ use crate::distinct_sketch::DistinctSketch;
 use crate::encoding::{ColumnBuilder, ColumnChunk, FormatError, Mask, SharedColumn};
 use crate::error::Error;
 use crate::io::Io;
+use crate::schema::ColumnType;
 use crate::statistics::{ColumnStatistics, SegmentInfo};
 use crate::verify::{Depth, Place, Problem, ProblemKind};
 use crate::zone_map::Zone;
@@ -195,7 +196,7 @@ impl SegmentCheck {
             return;
         };
         let decoded = ColumnChunk::open(Arc::clone(shared), rows, bytes)
-            .and_then(|chunk| decode_all(column, &chunk));
+            .and_then(|chunk| decode_all(column.column_type, &chunk));
         let values = match decoded {
             Ok(values) => values,
             Err(error) => {
@@ -268,8 +269,12 @@ fn range(block: Block) -> (u64, u64) {
     (block.offset, block.padded_length())
 }
 
-fn decode_all(column: &FooterColumn, chunk: &ColumnChunk) -> Result<ArrayRef, FormatError> {
-    let mut builder = ColumnBuilder::new(column.column_type, chunk.row_count());
+/// All values of a chunk.
+pub(super) fn decode_all(
+    column_type: ColumnType,
+    chunk: &ColumnChunk,
+) -> Result<ArrayRef, FormatError> {
+    let mut builder = ColumnBuilder::new(column_type, chunk.row_count());
     for vector in 0..chunk.vector_count() {
         let rows = chunk.vector_rows(vector);
         chunk.decode(vector, &Mask::full(rows), rows, &mut builder)?;
