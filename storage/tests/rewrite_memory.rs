@@ -1,5 +1,7 @@
 //! The memory of a rewrite, measured: the only test of its program, so that no other one counts.
 
+#![expect(clippy::unwrap_used, reason = "helper functions of a test; a panic shows the line")]
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! window all rows are taken at once that do not come after the next row of the others; so a stream
 //! that has a stretch of keys for itself is copied and not compared row by row.
 
+use std::sync::Arc;
+
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_row::Rows;
 use arrow_select::interleave::interleave_record_batch;
@@ -120,8 +122,8 @@ fn read_window(
     key: &KeyConverter,
 ) -> Result<Option<(RecordBatch, Rows)>> {
     let Some(window) = stream.next_batch(&rewrite.arrow_schema)? else { return Ok(None) };
-    let keys: Vec<ArrayRef> =
-        rewrite.schema.sort_key.iter().map(|column| window.column(*column).clone()).collect();
+    let keys = rewrite.schema.sort_key.iter().map(|column| Arc::clone(window.column(*column)));
+    let keys: Vec<ArrayRef> = keys.collect();
     Ok(Some((window, key.convert(&keys)?)))
 }
 

@@ -119,7 +119,10 @@ impl Segment {
 
     /// Rows that are not deleted.
     pub fn live_rows(&self) -> u64 {
-        self.deletions.as_ref().map_or(self.row_count(), |deletions| deletions.live_rows())
+        match &self.deletions {
+            Some(deletions) => deletions.live_rows(),
+            None => self.row_count(),
+        }
     }
 
     /// How many row groups there are.
