@@ -139,6 +139,16 @@ fn a_real_full_disk_is_reported_as_one() {
     assert!(!error.is_storage_full(), "the file is given up, whatever becomes of the disk");
 }
 
+/// A device has nothing to sync and says so.
+#[test]
+fn a_real_failed_sync_is_one() {
+    let Ok(file) = File::options().write(true).open("/dev/full") else { return };
+    let path = PathBuf::from("/dev/full");
+    let mut file = RealOutputFile { file, path, broken: false };
+    assert!(matches!(file.sync(), Err(Error::SyncFailed { .. })));
+    assert!(matches!(file.sync(), Err(Error::Io { .. })), "it is not tried again");
+}
+
 #[test]
 fn a_directory_that_is_not_there_cannot_be_synced() {
     let directory = tempfile::tempdir().unwrap();
