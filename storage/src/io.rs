@@ -42,7 +42,8 @@ pub trait Io: fmt::Debug + Send + Sync {
     /// Gives a file another name in one step; what had that name before is gone.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// Removes a file.
+    /// Removes a file. After a power cut it may be back, until its directory is synced: what was
+    /// removed must be an orphan, which a sweep removes again.
     fn remove(&self, path: &Path) -> Result<()>;
 
     /// The paths of the files in a directory, in order of name.
