@@ -178,7 +178,9 @@ fn a_file_that_belongs_elsewhere_is_noticed() {
     let other = SegmentInfo { row_count: 299_999, ..segment.clone() };
     check_corrupt(open_bytes(&bytes, &info, &other), "a segment of other rows");
     // The same ids, written once more with other rows, as after a restore from an old copy.
-    let (stale, _) = written(&vector.union(ID, &self::vector(&segment, &[1]).deleted));
+    let rows: Vec<u32> = vector.deleted().rows().map(|row| row.max(1)).collect();
+    let (stale, stale_info) = written(&self::vector(&segment, &rows));
+    assert_eq!((stale_info.deleted_rows, stale.len()), (info.deleted_rows, bytes.len()));
     check_corrupt(open_bytes(&stale, &info, &segment), "a stale file");
     assert!(!vector.is_for(&SegmentInfo { fingerprint: 98, ..segment }));
 }
