@@ -5,7 +5,6 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use datafusion::common::DataFusionError;
@@ -48,12 +47,10 @@ pub fn with_sqlstate(code: &'static str, message: impl Into<String>) -> DataFusi
 /// refusal of the operating system is 58030.
 pub fn storage_error(error: storage::error::Error) -> DataFusionError {
     let code = match &error {
-        storage::error::Error::Io { source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "53100",
-            _ => "58030",
-        },
+        storage::error::Error::Io { .. } if error.is_storage_full() => "53100",
+        storage::error::Error::Io { .. } | storage::error::Error::SyncFailed { .. } => "58030",
         storage::error::Error::Corrupt { .. } => "XX001",
-        _ => "XX000",
+        storage::error::Error::SchemaMismatch(_) => "XX000",
     };
     with_sqlstate(code, chain(&error))
 }
@@ -71,6 +68,8 @@ fn chain(error: &storage::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -24,6 +24,25 @@ pub fn block_checksum(place: BlockPlace, bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, xxh3_64(&seed))
 }
 
+/// What a whole file belongs to, for files that are one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FilePlace {
+    /// The segment.
+    pub(crate) segment: SegmentId,
+    /// Which file of that kind and segment: another number for every file ever written.
+    pub(crate) generation: u64,
+}
+
+/// The checksum of all bytes of a file but the checksum itself.
+pub(crate) fn file_checksum(place: FilePlace, bytes: &[u8]) -> u64 {
+    // The offset, 0, stands in the seed as in that of a block, whose seed is shorter.
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&place.segment.0.to_le_bytes());
+    seed[8..16].copy_from_slice(&place.generation.to_le_bytes());
+    seed[24..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    xxh3_64_with_seed(bytes, xxh3_64(&seed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +56,18 @@ mod tests {
         assert_ne!(block_checksum(place(7, 128), b"block"), expected);
         assert_ne!(block_checksum(place(7, 64), b"blocc"), expected);
         assert_ne!(block_checksum(place(0, 0), &[0; 64]), block_checksum(place(0, 0), &[0; 128]));
+    }
+
+    #[test]
+    fn a_files_generation_counts() {
+        let place = |segment, generation| FilePlace { segment: SegmentId(segment), generation };
+        let expected = file_checksum(place(7, 1), b"file");
+        assert_eq!(file_checksum(place(7, 1), b"file"), expected);
+        assert_ne!(file_checksum(place(7, 2), b"file"), expected);
+        assert_ne!(file_checksum(place(8, 1), b"file"), expected);
+        assert_ne!(file_checksum(place(7, 1), b"fila"), expected);
+        let block = BlockPlace { segment: SegmentId(7), offset: 0 };
+        assert_ne!(block_checksum(block, b"file"), file_checksum(place(7, 0), b"file"));
     }
 
     /// The seedless function is the published one: the values come from the reference

@@ -6,7 +6,8 @@
 //!
 //! Invariants: a file whose append or sync failed is never trusted again ([`OutputFile`] refuses
 //! every later call: after a failed fsync the kernel may have dropped the dirty pages and a second
-//! fsync would lie); a name is durable only after [`Io::sync_directory`].
+//! fsync would lie); a sync that fails is [`Error::SyncFailed`] and nothing else is; a name is
+//! durable only after [`Io::sync_directory`].
 
 mod faulty;
 mod memory;
@@ -41,7 +42,8 @@ pub trait Io: fmt::Debug + Send + Sync {
     /// Gives a file another name in one step; what had that name before is gone.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// Removes a file.
+    /// Removes a file. After a power cut it may be back, until its directory is synced: what was
+    /// removed must be an orphan, which a sweep removes again.
     fn remove(&self, path: &Path) -> Result<()>;
 
     /// The paths of the files in a directory, in order of name.
@@ -116,6 +118,10 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> E
     move |source| Error::Io { action, path: path.to_owned(), source }
 }
 
+fn sync_failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::SyncFailed { path: path.to_owned(), source }
+}
+
 /// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealIo;
@@ -183,7 +189,7 @@ impl Io for RealIo {
 
     fn sync_directory(&self, directory: &Path) -> Result<()> {
         let handle = File::open(directory).map_err(failed("open", directory))?;
-        handle.sync_all().map_err(failed("sync", directory))
+        handle.sync_all().map_err(sync_failed(directory))
     }
 
     fn will_need(&self, path: &Path, offset: u64, length: u64) {
@@ -203,28 +209,28 @@ struct RealOutputFile {
 }
 
 impl RealOutputFile {
+    /// Runs a call, unless one failed before.
     fn run(
         &mut self,
         action: &'static str,
-        call: impl FnOnce(&mut File) -> std::io::Result<()>,
+        call: impl FnOnce(&mut File, &Path) -> Result<()>,
     ) -> Result<()> {
         if self.broken {
             return Err(broken(action, &self.path));
         }
-        call(&mut self.file).map_err(|error| {
-            self.broken = true;
-            failed(action, &self.path)(error)
-        })
+        let result = call(&mut self.file, &self.path);
+        self.broken = result.is_err();
+        result
     }
 }
 
 impl OutputFile for RealOutputFile {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.run("write", |file| file.write_all(bytes))
+        self.run("write", |file, path| file.write_all(bytes).map_err(failed("write", path)))
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.run("sync", |file| file.sync_all())
+        self.run("sync", |file, path| file.sync_all().map_err(sync_failed(path)))
     }
 }
 

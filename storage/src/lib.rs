@@ -30,17 +30,34 @@
 //! [`segment::Segment::open`] reads header, trailer and footer -> [`segment::Segment::scan_row_group`]
 //! prunes by zone maps and opens the chunks that the predicates need ([`cache`], checksum first)
 //! -> [`scan::RowGroupScan::next_window`] evaluates the predicates on encoded data, 8,192 rows at a
-//! time -> [`scan::Window::decode`] decodes what survives, column by column.
+//! time, without the rows of the [`deletion_vector`] -> [`scan::Window::decode`] decodes what
+//! survives, column by column.
+//!
+//! # Deleting rows
+//!
+//! [`scan::Window::row_ids`] names the rows that a statement hits -> [`row_set::RowSet`] collects
+//! those of each segment -> [`deletion_vector::DeletionVector::union`] with what was deleted before
+//! -> [`deletion_vector::write_deletion_vector`] writes another file beside the segment ->
+//! [`segment::Segment::with_deletions`] is the segment without these rows, for every scan.
+//!
+//! # Maintenance
+//!
+//! [`sort_order`] tells how far the rows of a slice are sorted, [`rewrite`] writes live rows as new
+//! segments, and [`verify`] checks whole files and names what is wrong with them.
 //!
 //! # Commit rule
 //!
-//! A segment is never changed after its footer is synced, and it becomes visible only through the
-//! catalog's commit record, never by existing. A file that no commit record names is an orphan
-//! ([`segment::list_segments`] finds them) and may be removed.
+//! A segment is never changed after its footer is synced, nor is a deletion vector, and they become
+//! visible only through the catalog's commit record, never by existing. A file that no commit record
+//! names is an orphan ([`segment::list_segments`] finds them) and may be removed.
+//!
+//! A failed sync ([`error::Error::SyncFailed`]) is never retried: the node must fence itself. A full
+//! disk ([`error::Error::is_storage_full`]) fails one statement.
 
 pub mod cache;
 pub mod checksum;
 mod column_summary;
+pub mod deletion_vector;
 pub mod distinct_sketch;
 pub mod encoding;
 pub mod error;
@@ -48,13 +65,20 @@ pub mod ids;
 pub mod io;
 pub mod little_endian;
 pub mod predicate;
+pub mod rewrite;
+pub mod row_set;
+mod row_stream;
 #[cfg(test)]
 mod sample_rows;
+#[cfg(test)]
+mod sample_segment;
 pub mod scan;
 pub mod schema;
 pub mod segment;
 pub mod sort;
+pub mod sort_order;
 pub mod statistics;
+pub mod verify;
 pub mod zone_map;
 
 /// Rows of a vector: the unit of encoding.

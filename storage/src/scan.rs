@@ -2,22 +2,27 @@
 //!
 //! ```text
 //!  RowGroupScan ---- next_window ----> Window: one mask for each of its 8 vectors
-//!   predicates,       masks first,       | decode(column): the rows that the masks still hold
-//!   cheapest first    2 vectors ahead    | refine(keep):   drop some of them, decode the rest later
+//!   rows not deleted, masks first,       | decode(column): the rows that the masks still hold
+//!   predicates,       2 vectors ahead    | refine(keep):   drop some of them, decode the rest later
+//!   cheapest first                       | row_ids():      which rows they are
 //! ```
 //!
 //! A window is worked on in two phases, first the masks of all its vectors and then the decoding of
 //! what survives, so that the bytes of later vectors can be fetched into the processor's cache
 //! while earlier ones are worked on.
+//!
+//! A row is named by its segment and its number in it ([`RowId`]), deleted rows counted, so that the
+//! name holds for as long as the segment is there.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, new_null_array};
+use arrow_array::{Array, ArrayRef, BooleanArray, UInt64Array, new_null_array};
 use arrow_buffer::BooleanBuffer;
 
 use crate::encoding::{ColumnBuilder, ColumnChunk, CompiledCondition, Mask};
 use crate::error::{Error, Result};
+use crate::ids::RowId;
 use crate::predicate::{Condition, Predicate};
 use crate::schema::ColumnType;
 use crate::segment::Segment;
@@ -66,6 +71,9 @@ impl RowGroupScan {
         row_group: usize,
         predicates: &[Predicate],
     ) -> Result<Option<RowGroupScan>> {
+        if segment.live_row_group_rows(row_group) == 0 {
+            return Ok(None);
+        }
         let Some(undecided) = undecided(segment, row_group, predicates)? else { return Ok(None) };
         let window = Window::new(segment, row_group);
         let mut ready = Vec::with_capacity(undecided.len());
@@ -106,15 +114,18 @@ impl RowGroupScan {
         for (slot, vector) in (window.first_vector..end).enumerate() {
             let rows = (window.row_group_rows - vector * VECTOR_ROWS).min(VECTOR_ROWS);
             let mut mask = Mask::full(rows);
+            if let Some(deletions) = window.segment.deletions() {
+                deletions.deleted_in(window.row_group).drop_from(vector, &mut mask);
+            }
             for predicate in &self.predicates {
+                if mask.is_empty() {
+                    break;
+                }
                 predicate.chunk.prefetch(vector + PREFETCH_VECTORS);
                 predicate
                     .chunk
                     .filter(vector, &predicate.condition, &mut mask)
                     .map_err(|error| window.damaged(predicate.column, &error.to_string()))?;
-                if mask.is_empty() {
-                    break;
-                }
             }
             window.counts[slot] = mask.count();
             window.masks[slot] = mask;
@@ -197,6 +208,14 @@ impl Window {
         numbers
     }
 
+    /// The wanted rows by their [`RowId::pack`]ed ids, in the order in which they are decoded: what
+    /// DELETE and UPDATE carry through a plan to say which rows they hit.
+    pub fn row_ids(&self) -> UInt64Array {
+        let segment = self.segment.id();
+        let ids = self.row_numbers().into_iter().map(|row| RowId { segment, row }.pack());
+        UInt64Array::from_iter_values(ids)
+    }
+
     /// The wanted rows of one column of the schema.
     pub fn decode(&self, column: usize) -> Result<ArrayRef> {
         let column_type = self.segment.schema().columns[column].column_type;
@@ -235,24 +254,6 @@ impl Window {
             let words = mask.words().map(|word| scatter(answers.take(word.count_ones()), word));
             *mask = Mask::from_words(words);
             *count = mask.count();
-        }
-        self.selected = self.counts.iter().sum();
-    }
-
-    /// Drops the wanted rows that are in `deleted`: row numbers in the segment, ascending.
-    pub fn remove_rows(&mut self, deleted: &[u32]) {
-        for (slot, mask) in self.masks.iter_mut().enumerate() {
-            let start = self.row_group * ROW_GROUP_ROWS + (self.first_vector + slot) * VECTOR_ROWS;
-            let from = deleted.partition_point(|row| (*row as usize) < start);
-            let rest = &deleted[from..];
-            let end = rest.partition_point(|row| (*row as usize) < start + VECTOR_ROWS);
-            if end == 0 || self.counts[slot] == 0 {
-                continue;
-            }
-            let mut dropped = Mask::none();
-            rest[..end].iter().for_each(|row| dropped.insert(*row as usize - start));
-            mask.and_not(&dropped);
-            self.counts[slot] = mask.count();
         }
         self.selected = self.counts.iter().sum();
     }
@@ -310,3 +311,6 @@ fn scatter(bits: u64, places: u64) -> u64 {
     }
     scattered
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,17 @@
 //! decimals of wide range) go through Arrow's row format instead. Only the row numbers are sorted;
 //! then each column is gathered once, in parallel.
 
+mod key_converter;
+
+pub(crate) use key_converter::KeyConverter;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow_row::{RowConverter, SortField};
-use arrow_schema::{ArrowError, SortOptions};
+use arrow_schema::ArrowError;
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 use rayon::prelude::*;
@@ -194,14 +197,8 @@ fn sorted_rows_by_format(
     keys: &[(ColumnType, ArrayRef)],
     row_count: usize,
 ) -> Result<Option<UInt32Array>> {
-    let options = SortOptions { descending: false, nulls_first: false };
-    let fields = keys
-        .iter()
-        .map(|(_, array)| SortField::new_with_options(array.data_type().clone(), options))
-        .collect();
-    let converter = RowConverter::new(fields).map_err(|error| unfit(&error))?;
-    let arrays: Vec<ArrayRef> = keys.iter().map(|(_, array)| normal_zeros(array)).collect();
-    let rows = converter.convert_columns(&arrays).map_err(|error| unfit(&error))?;
+    let (types, arrays): (Vec<_>, Vec<_>) = keys.iter().cloned().unzip();
+    let rows = KeyConverter::new(&types)?.convert(&arrays)?;
     if (1..row_count).all(|row| rows.row(row - 1) <= rows.row(row)) {
         return Ok(None);
     }
@@ -211,23 +208,6 @@ fn sorted_rows_by_format(
         rows.row(*left as usize).cmp(&rows.row(*right as usize)).then(left.cmp(right))
     });
     Ok(Some(order.into()))
-}
-
-/// Makes both zeros, and all NaNs, of a float column the same, as the packed form does.
-fn normal_zeros(array: &ArrayRef) -> ArrayRef {
-    fn normal<T>(array: &ArrayRef, normal: impl Fn(T::Native) -> T::Native) -> ArrayRef
-    where
-        T: ArrowPrimitiveType,
-    {
-        std::sync::Arc::new(array.as_primitive::<T>().unary::<_, T>(normal))
-    }
-    if array.as_primitive_opt::<Float32Type>().is_some() {
-        normal::<Float32Type>(array, |value| if value.is_nan() { f32::NAN } else { value + 0.0 })
-    } else if array.as_primitive_opt::<Float64Type>().is_some() {
-        normal::<Float64Type>(array, |value| if value.is_nan() { f64::NAN } else { value + 0.0 })
-    } else {
-        std::sync::Arc::clone(array)
-    }
 }
 
 #[cfg(test)]

@@ -313,6 +313,22 @@ impl Zone {
         }
     }
 
+    /// Whether what this zone says is true of rows that are known to be as `found`: the counts are
+    /// the same, and its bounds are not narrower.
+    pub fn holds_for(&self, found: &Zone) -> bool {
+        let bound_holds =
+            |ours: &Option<Constant>, found: &Option<Constant>, wrong, zero| match (ours, found) {
+                (None, _) | (Some(_), None) => true,
+                (Some(ours), Some(found)) => {
+                    order(ours, found, zero).is_some_and(|order| order != wrong)
+                }
+            };
+        (self.row_count, self.null_count, self.has_nan)
+            == (found.row_count, found.null_count, found.has_nan)
+            && bound_holds(&self.min, &found.min, Ordering::Greater, -0.0)
+            && bound_holds(&self.max, &found.max, Ordering::Less, 0.0)
+    }
+
     /// Whether the zone has values, so that a missing bound means "unknown", not "none".
     fn has_bounds(&self) -> bool {
         self.min.is_some() || self.max.is_some()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Io, OutputFile, broken, failed};
+use super::{Io, OutputFile, broken, failed, sync_failed};
 use crate::error::{Error, Result};
 
 /// The kinds of calls of [`Io`] and [`OutputFile`] that can fail.
@@ -117,12 +117,14 @@ fn injected(kind: CallKind, path: &Path, os_error: i32) -> Error {
     let action = match kind {
         CallKind::Create | CallKind::CreateDirectory => "create",
         CallKind::Append => "write",
-        CallKind::Sync | CallKind::SyncDirectory => "sync",
         CallKind::ReadAt => "read",
         CallKind::Len => "look at",
         CallKind::Rename => "rename",
         CallKind::Remove => "remove",
         CallKind::List => "list",
+        CallKind::Sync | CallKind::SyncDirectory => {
+            return sync_failed(path)(std::io::Error::from_raw_os_error(os_error));
+        }
     };
     failed(action, path)(std::io::Error::from_raw_os_error(os_error))
 }

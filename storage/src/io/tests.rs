@@ -97,8 +97,61 @@ fn a_file_is_not_trusted_after_a_failed_sync() {
     let io = FaultyIo::new(Arc::new(MemoryIo::new()), fault);
     let mut file = io.create(Path::new("/data/a")).unwrap();
     file.append(b"one").unwrap();
-    assert!(file.sync().is_err());
+    assert!(matches!(file.sync(), Err(Error::SyncFailed { .. })));
     assert!(file.sync().is_err(), "a second sync would claim what it cannot know");
     assert!(file.append(b"two").is_err());
     assert_eq!(io.failures(), 1);
+}
+
+fn fault(kind: CallKind, effect: FaultEffect, os_error: i32) -> Fault {
+    Fault { kind: Some(kind), call: 0, lasting: false, effect, os_error }
+}
+
+/// Each kind of call tells the caller what to do: fence, make room, or something else.
+#[test]
+fn errors_say_who_must_act() {
+    for kind in [
+        CallKind::Create,
+        CallKind::Append,
+        CallKind::Sync,
+        CallKind::Rename,
+        CallKind::SyncDirectory,
+    ] {
+        for (os_error, full) in [(libc::EIO, false), (libc::ENOSPC, true), (libc::EDQUOT, true)] {
+            let memory = Arc::new(MemoryIo::new());
+            let io = FaultyIo::new(memory, fault(kind, FaultEffect::Nothing, os_error));
+            let error = write_file_whole(&io, Path::new("/data/a"), [&b"one"[..]]).unwrap_err();
+            let fences = matches!(kind, CallKind::Sync | CallKind::SyncDirectory);
+            assert_eq!(matches!(error, Error::SyncFailed { .. }), fences, "{error}");
+            assert_eq!(error.is_storage_full(), full && !fences, "{error}");
+        }
+    }
+}
+
+/// Not every file system of a test machine can be filled; `/dev/full` can.
+#[test]
+fn a_real_full_disk_is_reported_as_one() {
+    let Ok(file) = File::options().write(true).open("/dev/full") else { return };
+    let path = PathBuf::from("/dev/full");
+    let mut file = RealOutputFile { file, path, broken: false };
+    assert!(file.append(b"one").unwrap_err().is_storage_full());
+    let error = file.append(b"two").unwrap_err();
+    assert!(!error.is_storage_full(), "the file is given up, whatever becomes of the disk");
+}
+
+/// A device has nothing to sync and says so.
+#[test]
+fn a_real_failed_sync_is_one() {
+    let Ok(file) = File::options().write(true).open("/dev/full") else { return };
+    let path = PathBuf::from("/dev/full");
+    let mut file = RealOutputFile { file, path, broken: false };
+    assert!(matches!(file.sync(), Err(Error::SyncFailed { .. })));
+    assert!(matches!(file.sync(), Err(Error::Io { .. })), "it is not tried again");
+}
+
+#[test]
+fn a_directory_that_is_not_there_cannot_be_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = RealIo.sync_directory(&directory.path().join("none")).unwrap_err();
+    assert!(matches!(error, Error::Io { action: "open", .. }), "nothing was to be synced: {error}");
 }

@@ -40,12 +40,12 @@ pub(super) struct FooterChunk {
 }
 
 /// How many row groups so many rows make.
-pub(super) fn row_group_count(row_count: u64) -> usize {
+pub(crate) fn row_group_count(row_count: u64) -> usize {
     (row_count as usize).div_ceil(ROW_GROUP_ROWS)
 }
 
 /// How many rows a row group of a segment of `row_count` rows has.
-pub(super) fn row_group_rows(row_count: u64, row_group: usize) -> usize {
+pub(crate) fn row_group_rows(row_count: u64, row_group: usize) -> usize {
     (row_count as usize).saturating_sub(row_group * ROW_GROUP_ROWS).min(ROW_GROUP_ROWS)
 }
 

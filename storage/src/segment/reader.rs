@@ -1,18 +1,14 @@
 //! Reads one segment file: the footer on opening, chunks when a scan asks for them. No byte reaches
 //! a decoder before its block's checksum was verified.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_buffer::MutableBuffer;
-use bytes::Bytes;
-
+use super::file::OpenFile;
 use super::footer::{Footer, FooterColumn, row_group_rows};
-use super::layout::{Block, HEADER_BYTES, TRAILER_BYTES, Trailer, check_header};
 use crate::cache::{CacheKey, CachePart, CacheValue, ChunkCache};
-use crate::checksum::{BlockPlace, block_checksum};
-use crate::encoding::{ColumnBuilder, ColumnChunk, Encoding, Mask, SharedColumn};
+use crate::deletion_vector::DeletionVector;
+use crate::encoding::{ColumnChunk, Encoding, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::{ColumnId, SegmentId};
 use crate::io::Io;
@@ -20,13 +16,18 @@ use crate::predicate::Predicate;
 use crate::scan::RowGroupScan;
 use crate::schema::TableSchema;
 use crate::statistics::SegmentInfo;
+use crate::verify::Place;
 use crate::zone_map::Zone;
 
-/// An open segment; clones share it. It holds no file descriptor: the file must stay where it is
-/// while a snapshot that sees the segment is in use.
+/// An open segment, as a snapshot sees it; clones share it. It holds no file descriptor: the file
+/// must stay where it is while a snapshot that sees the segment is in use.
+///
+/// Zones and statistics are those of all rows, deleted ones included: they bound what a scan gives.
 #[derive(Debug, Clone)]
 pub struct Segment {
     inner: Arc<Inner>,
+    /// The rows that scans leave out; `None`: no row is deleted.
+    deletions: Option<Arc<DeletionVector>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +60,25 @@ impl Segment {
         let stored = match_columns(&schema, &footer)?;
         let path = path.to_owned();
         let columns = footer.columns;
-        Ok(Segment { inner: Arc::new(Inner { io, path, schema, cache, columns, info, stored }) })
+        let inner = Arc::new(Inner { io, path, schema, cache, columns, info, stored });
+        Ok(Segment { inner, deletions: None })
+    }
+
+    /// The same segment without the rows that this vector deletes; an earlier vector has no say any
+    /// more. What was opened and cached is shared.
+    pub fn with_deletions(&self, deletions: Arc<DeletionVector>) -> Segment {
+        assert!(deletions.is_for(self.info()), "a deletion vector is for one segment file");
+        Segment { inner: Arc::clone(&self.inner), deletions: Some(deletions) }
+    }
+
+    /// The same segment with all its rows, deleted ones included.
+    pub(crate) fn with_all_rows(&self) -> Segment {
+        Segment { inner: Arc::clone(&self.inner), deletions: None }
+    }
+
+    /// The deletion vector, if there is one.
+    pub fn deletions(&self) -> Option<&Arc<DeletionVector>> {
+        self.deletions.as_ref()
     }
 
     /// Checks that the file is the one that `expected` was made of, not an earlier file of the same
@@ -70,7 +89,7 @@ impl Segment {
             return Ok(());
         }
         let reason = "it is another file than the catalog knows".into();
-        Err(self.file().corrupt("trailer".into(), reason))
+        Err(self.file().corrupt(Place::Trailer, reason))
     }
 
     /// The id.
@@ -88,7 +107,7 @@ impl Segment {
         &self.inner.schema
     }
 
-    /// Row count, sizes and statistics, as the writer returned them.
+    /// Row count, sizes and statistics of all rows, as the writer returned them.
     pub fn info(&self) -> &SegmentInfo {
         &self.inner.info
     }
@@ -98,12 +117,28 @@ impl Segment {
         self.inner.info.row_count
     }
 
+    /// Rows that are not deleted.
+    pub fn live_rows(&self) -> u64 {
+        match &self.deletions {
+            Some(deletions) => deletions.live_rows(),
+            None => self.row_count(),
+        }
+    }
+
     /// How many row groups there are.
     pub fn row_group_count(&self) -> usize {
         super::footer::row_group_count(self.row_count())
     }
 
-    /// How many rows a row group has.
+    /// How many rows of a row group are not deleted.
+    pub fn live_row_group_rows(&self, row_group: usize) -> usize {
+        match &self.deletions {
+            Some(deletions) => deletions.live_rows_in(row_group),
+            None => self.row_group_rows(row_group),
+        }
+    }
+
+    /// How many rows a row group has, deleted ones included.
     pub fn row_group_rows(&self, row_group: usize) -> usize {
         row_group_rows(self.row_count(), row_group)
     }
@@ -113,7 +148,7 @@ impl Segment {
         self.stored(column).map(|stored| stored.encoding)
     }
 
-    /// The zone map of a column of the schema in a row group.
+    /// The zone map of a column of the schema in a row group: of all its rows, deleted ones included.
     pub fn zone(&self, row_group: usize, column: usize) -> Zone {
         match self.stored(column) {
             Some(stored) => stored.chunks[row_group].zone.clone(),
@@ -124,8 +159,9 @@ impl Segment {
         }
     }
 
-    /// Starts to scan a row group for the rows that pass all `predicates`. `None` when zone maps or
-    /// the encoded constants prove that no row passes. Reads and verifies the chunks of the
+    /// Starts to scan a row group for the rows that are not deleted and pass all `predicates`. `None`
+    /// when all are deleted, or when zone maps or the encoded constants prove that no row passes.
+    /// Reads and verifies the chunks of the
     /// predicates' columns; those of other columns are read when they are decoded.
     pub fn scan_row_group(
         &self,
@@ -146,40 +182,6 @@ impl Segment {
                 self.inner.io.will_need(&self.inner.path, offset, length);
             }
         }
-    }
-
-    /// Reads the whole file again and checks it: every checksum, every chunk's inner order, and
-    /// that every value can be decoded. For scrubbing and after a repair.
-    pub fn verify(&self) -> Result<()> {
-        let file = self.file();
-        let (footer, info) = file.read_ends()?;
-        if footer.columns != self.inner.columns || info != self.inner.info {
-            return Err(file.corrupt("footer".into(), "it changed since it was opened".into()));
-        }
-        for column in &footer.columns {
-            let shared = Arc::new(self.read_shared(column)?);
-            for row_group in 0..column.chunks.len() {
-                let chunk = self.read_chunk(column, Arc::clone(&shared), row_group)?;
-                self.verify_values(column, row_group, &chunk)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn verify_values(
-        &self,
-        column: &FooterColumn,
-        row_group: usize,
-        chunk: &ColumnChunk,
-    ) -> Result<()> {
-        for vector in 0..chunk.vector_count() {
-            let rows = chunk.vector_rows(vector);
-            let mut builder = ColumnBuilder::new(column.column_type, rows);
-            chunk
-                .decode(vector, &Mask::full(rows), rows, &mut builder)
-                .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))?;
-        }
-        Ok(())
     }
 
     /// An opened chunk of a column of the schema, from the cache or the file; `None` if the column
@@ -213,10 +215,10 @@ impl Segment {
     }
 
     fn read_shared(&self, column: &FooterColumn) -> Result<SharedColumn> {
-        let place = || format!("shared part of column id {}", column.id.0);
-        let bytes = self.file().read_block(column.shared, &place)?;
+        let place = Place::SharedPart { column: column.id };
+        let bytes = self.file().read_block(column.shared, place)?;
         SharedColumn::open(column.column_type, &bytes)
-            .map_err(|error| self.file().corrupt(place(), error.to_string()))
+            .map_err(|error| self.file().corrupt(place, error.to_string()))
     }
 
     fn read_chunk(
@@ -225,20 +227,16 @@ impl Segment {
         shared: Arc<SharedColumn>,
         row_group: usize,
     ) -> Result<ColumnChunk> {
-        let block = column.chunks[row_group].block;
-        let bytes = self.file().read_block(block, &|| chunk_place(column.id, row_group))?;
+        let place = Place::Chunk { column: column.id, row_group };
+        let bytes = self.file().read_block(column.chunks[row_group].block, place)?;
         ColumnChunk::open(shared, self.row_group_rows(row_group), bytes)
-            .map_err(|error| self.damaged_chunk(column.id, row_group, error.to_string()))
+            .map_err(|error| self.file().corrupt(place, error.to_string()))
     }
 
     /// The error of a chunk whose values cannot be decoded.
     pub(crate) fn damaged_column(&self, column: usize, row_group: usize, reason: String) -> Error {
-        let id = self.inner.schema.columns[column].id;
-        self.damaged_chunk(id, row_group, reason)
-    }
-
-    fn damaged_chunk(&self, id: ColumnId, row_group: usize, reason: String) -> Error {
-        self.file().corrupt(chunk_place(id, row_group), reason)
+        let column = self.inner.schema.columns[column].id;
+        self.file().corrupt(Place::Chunk { column, row_group }, reason)
     }
 
     fn stored(&self, column: usize) -> Option<&FooterColumn> {
@@ -263,10 +261,6 @@ impl Segment {
     }
 }
 
-fn chunk_place(column: ColumnId, row_group: usize) -> String {
-    format!("column id {}, row group {row_group}", column.0)
-}
-
 /// Finds each column of the schema in the file.
 fn match_columns(schema: &TableSchema, footer: &Footer) -> Result<Vec<Option<usize>>> {
     let find = |column: &crate::schema::Column| {
@@ -286,92 +280,4 @@ fn match_columns(schema: &TableSchema, footer: &Footer) -> Result<Vec<Option<usi
         }
     };
     schema.columns.iter().map(find).collect()
-}
-
-/// A segment file as bytes.
-#[derive(Clone, Copy)]
-struct OpenFile<'a> {
-    io: &'a dyn Io,
-    path: &'a Path,
-    id: SegmentId,
-}
-
-impl OpenFile<'_> {
-    /// Reads header, trailer and footer.
-    fn read_ends(&self) -> Result<(Footer, SegmentInfo)> {
-        let Some(length) = self.io.len(self.path)? else {
-            let source = ErrorKind::NotFound.into();
-            return Err(Error::Io { action: "open", path: self.path.to_owned(), source });
-        };
-        if length < (HEADER_BYTES + TRAILER_BYTES) as u64 {
-            return Err(self.corrupt("file".into(), format!("it has only {length} bytes")));
-        }
-        let trailer_bytes =
-            self.read_bytes(length - TRAILER_BYTES as u64, TRAILER_BYTES as u64, &trailer_place)?;
-        let (trailer, fingerprint) = Trailer::from_bytes(&trailer_bytes, length)
-            .map_err(|error| self.corrupt(trailer_place(), error.0))?;
-        if trailer.segment != self.id {
-            let reason = format!("it is segment {}, not {}", trailer.segment.0, self.id.0);
-            return Err(self.corrupt(trailer_place(), reason));
-        }
-        let header_place = || "header".to_owned();
-        let header = self.read_bytes(0, HEADER_BYTES as u64, &header_place)?;
-        check_header(self.id, &header).map_err(|error| self.corrupt(header_place(), error.0))?;
-        let footer_place = || "footer".to_owned();
-        let footer_bytes = self.read_block(trailer.footer, &footer_place)?;
-        let footer = Footer::from_bytes(&footer_bytes, trailer.footer.offset)
-            .map_err(|error| self.corrupt(footer_place(), error.0))?;
-        let info = SegmentInfo {
-            id: self.id,
-            fingerprint,
-            row_count: footer.row_count,
-            byte_count: length,
-            columns: footer.statistics.clone(),
-        };
-        Ok((footer, info))
-    }
-
-    /// Reads a block and verifies its checksum; the result begins at an aligned address.
-    fn read_block(&self, block: Block, place: &dyn Fn() -> String) -> Result<Bytes> {
-        if block.length == 0 {
-            return Ok(Bytes::new());
-        }
-        let bytes = self.read_bytes(block.offset, block.padded_length(), place)?;
-        let at = BlockPlace { segment: self.id, offset: block.offset };
-        if block_checksum(at, &bytes) != block.checksum {
-            return Err(self.corrupt(place(), "its checksum does not fit".into()));
-        }
-        // The padded block was read, so its length fits into memory.
-        Ok(bytes.slice(..block.length as usize))
-    }
-
-    fn read_bytes(&self, offset: u64, length: u64, place: &dyn Fn() -> String) -> Result<Bytes> {
-        let length = usize::try_from(length)
-            .map_err(|_| self.corrupt(place(), format!("{length} bytes do not fit")))?;
-        let mut buffer = MutableBuffer::from_len_zeroed(length);
-        match self.io.read_at(self.path, offset, buffer.as_slice_mut()) {
-            Ok(()) => Ok(Bytes::from_owner(AlignedBytes(buffer))),
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => {
-                Err(self.corrupt(place(), "the file ends before it".into()))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn corrupt(&self, place: String, reason: String) -> Error {
-        Error::Corrupt { path: self.path.to_owned(), place, reason }
-    }
-}
-
-/// Bytes that begin at an aligned address, so that decoders can use them in place.
-struct AlignedBytes(MutableBuffer);
-
-impl AsRef<[u8]> for AlignedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-}
-
-fn trailer_place() -> String {
-    "trailer".to_owned()
 }

@@ -1,22 +1,27 @@
 //! Writes one segment file.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_select::concat::concat;
+use bytes::Bytes;
 use rayon::prelude::*;
 
+use super::check::decode_all;
 use super::footer::{Footer, FooterChunk, FooterColumn, row_group_count, row_group_rows};
 use super::layout::{Block, HEADER_BYTES, TRAILER_BYTES, Trailer, header_bytes};
 use crate::column_summary::summarize;
 use crate::distinct_sketch::DistinctSketch;
-use crate::encoding::{ColumnEncoder, Encoding};
+use crate::encoding::{ColumnChunk, ColumnEncoder, Encoding, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::io::{Io, write_file_whole};
 use crate::schema::{Column, TableSchema};
 use crate::statistics::{ColumnStatistics, SegmentInfo};
+use crate::verify::Place;
 use crate::zone_map::Zone;
 use crate::{ROW_GROUP_ROWS, SEGMENT_ROWS_MAX};
 
@@ -26,6 +31,9 @@ use crate::{ROW_GROUP_ROWS, SEGMENT_ROWS_MAX};
 /// The batches hold whole rows in the order of the table, at most [`SEGMENT_ROWS_MAX`] in all, in
 /// any sizes; they are sorted already ([`crate::sort::sort_rows`]). A file that is there already is
 /// never replaced.
+///
+/// Before anything is written, encoded rows are decoded again and compared with those that were
+/// given: one row group of each column, all of them where debug assertions are on.
 ///
 /// On an error the segment was not written: if a file of that name is left over, it is whole, but
 /// nothing may refer to it, and its id is used up.
@@ -46,7 +54,15 @@ pub fn write_segment(
         .par_iter()
         .enumerate()
         .map(|(position, column)| {
-            EncodedColumn::encode(column, &cut_column(batches, position, row_count)?)
+            let row_groups = cut_column(batches, position, row_count)?;
+            let encoded = EncodedColumn::encode(column, &row_groups);
+            for row_group in verified_row_groups(id, row_groups.len()) {
+                encoded.verify(row_group, &row_groups[row_group]).map_err(|reason| {
+                    let place = Place::Chunk { column: column.id, row_group }.to_string();
+                    Error::Corrupt { path: path.to_owned(), place, reason }
+                })?;
+            }
+            Ok(encoded)
         })
         .collect::<Result<Vec<_>>>()?;
     let (parts, info) = lay_out(id, row_count as u64, encoded);
@@ -124,6 +140,15 @@ fn join(pieces: &mut Vec<ArrayRef>) -> Result<ArrayRef> {
     Ok(joined)
 }
 
+/// Which row groups are verified: a different one from segment to segment.
+fn verified_row_groups(id: SegmentId, count: usize) -> Range<usize> {
+    if cfg!(debug_assertions) || count == 0 {
+        return 0..count;
+    }
+    let row_group = (id.0 % count as u64) as usize;
+    row_group..row_group + 1
+}
+
 /// A column in memory, ready to be laid out.
 struct EncodedColumn {
     column: Column,
@@ -135,7 +160,7 @@ struct EncodedColumn {
 }
 
 impl EncodedColumn {
-    fn encode(column: &Column, row_groups: &[ArrayRef]) -> Result<EncodedColumn> {
+    fn encode(column: &Column, row_groups: &[ArrayRef]) -> EncodedColumn {
         let mut distinct = DistinctSketch::new();
         let mut uncompressed_bytes = 0;
         let mut zones = Vec::with_capacity(row_groups.len());
@@ -146,26 +171,41 @@ impl EncodedColumn {
         }
         let column = column.clone();
         if row_groups.is_empty() {
-            return Ok(EncodedColumn {
+            return EncodedColumn {
                 column,
                 encoding: Encoding::Raw,
                 shared: Vec::new(),
                 chunks: Vec::new(),
                 distinct,
                 uncompressed_bytes,
-            });
+            };
         }
         let encoder = ColumnEncoder::plan(&column, row_groups);
         let chunks = row_groups.par_iter().map(|rows| encoder.encode(rows)).collect::<Vec<_>>();
         assert!(chunks.iter().all(|chunk| !chunk.is_empty()), "a chunk has a head at least");
-        Ok(EncodedColumn {
+        EncodedColumn {
             column,
             encoding: encoder.encoding(),
             shared: encoder.shared_bytes(),
             chunks: chunks.into_iter().zip(zones).collect(),
             distinct,
             uncompressed_bytes,
-        })
+        }
+    }
+
+    /// Decodes a chunk and compares it with the rows that it was made of; says what is wrong.
+    fn verify(&self, row_group: usize, rows: &ArrayRef) -> Result<(), String> {
+        let column_type = self.column.column_type;
+        let chunk = Bytes::copy_from_slice(&self.chunks[row_group].0);
+        let decoded = SharedColumn::open(column_type, &self.shared)
+            .and_then(|shared| ColumnChunk::open(Arc::new(shared), rows.len(), chunk))
+            .and_then(|chunk| decode_all(column_type, &chunk))
+            .map_err(|error| format!("what was encoded cannot be decoded: {error}"))?;
+        // Bit by bit: NaNs are compared too.
+        if decoded.to_data() == rows.to_data() {
+            return Ok(());
+        }
+        Err("what was encoded is decoded to other values".into())
     }
 }
 
@@ -233,5 +273,50 @@ impl FileParts {
         self.length += bytes.len() as u64;
         self.parts.push(bytes);
         block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ColumnId;
+    use crate::predicate::Constant;
+    use crate::sample_rows::array;
+    use crate::schema::{ColumnType, EncodeName};
+
+    fn column(column_type: ColumnType) -> Column {
+        let (id, name) = (ColumnId(1), "c".into());
+        Column { id, name, column_type, nullable: true, encode: EncodeName::Auto }
+    }
+
+    #[test]
+    fn chunks_that_decode_to_other_values_are_noticed() {
+        let numbers = |first: i64| {
+            let cells: Vec<_> = (first..first + 9).map(|n| Some(Constant::Int(n))).collect();
+            array(ColumnType::BigInt, &cells)
+        };
+        let encoded = EncodedColumn::encode(&column(ColumnType::BigInt), &[numbers(1)]);
+        assert_eq!(encoded.verify(0, &numbers(1)), Ok(()));
+        assert!(encoded.verify(0, &numbers(2)).is_err());
+        assert!(encoded.verify(0, &numbers(1).slice(0, 8)).is_err());
+    }
+
+    #[test]
+    fn not_a_number_and_negative_zero_are_compared_bit_by_bit() {
+        let floats = |values: [f64; 3]| {
+            array(ColumnType::Double, &values.map(|value| Some(Constant::Float(value))))
+        };
+        let rows = floats([f64::NAN, -0.0, 1.5]);
+        let encoded = EncodedColumn::encode(&column(ColumnType::Double), &[Arc::clone(&rows)]);
+        assert_eq!(encoded.verify(0, &rows), Ok(()));
+        assert!(encoded.verify(0, &floats([f64::NAN, 0.0, 1.5])).is_err());
+        assert!(encoded.verify(0, &floats([1.0, -0.0, 1.5])).is_err());
+    }
+
+    #[test]
+    fn each_row_group_has_its_turn() {
+        let all = verified_row_groups(SegmentId(5), 3);
+        assert_eq!(all, 0..3, "with debug assertions all are verified");
+        assert_eq!(verified_row_groups(SegmentId(5), 0), 0..0);
     }
 }
