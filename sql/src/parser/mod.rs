@@ -107,8 +107,11 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
             tokens.expect_word("transaction")?;
             session::begin(tokens)
         }
-        "commit" | "end" => session::finish(tokens, Statement::Commit),
-        "rollback" | "abort" => session::finish(tokens, Statement::Rollback),
+        "commit" | "end" => session::commit(tokens),
+        "rollback" | "abort" => session::rollback(tokens),
+        "savepoint" => tokens.name().map(Statement::Savepoint),
+        "release" => session::release(tokens),
+        "discard" => session::discard(tokens),
         "prepare" => session::prepare(tokens),
         "execute" => session::execute(tokens),
         "deallocate" => session::deallocate(tokens),
@@ -123,27 +126,9 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
 /// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
 /// error.
 fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
-    const KNOWN: [&str; 21] = [
-        "update",
-        "merge",
-        "unload",
-        "grant",
-        "revoke",
-        "comment",
-        "lock",
-        "call",
-        "use",
-        "savepoint",
-        "release",
-        "listen",
-        "notify",
-        "unlisten",
-        "do",
-        "refresh",
-        "import",
-        "attach",
-        "detach",
-        "describe",
+    const KNOWN: [&str; 20] = [
+        "update", "merge", "unload", "grant", "revoke", "comment", "lock", "call", "use", "move",
+        "listen", "notify", "unlisten", "do", "refresh", "import", "attach", "detach", "describe",
         "reindex",
     ];
     if KNOWN.contains(&word) {
