@@ -318,6 +318,9 @@ fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> R
     if let Some(inner) = error.downcast_ref::<DataFusionError>() {
         return engine_report(inner);
     }
+    if let Some(inner) = error.downcast_ref::<sql::Error>() {
+        return sql_report(inner.clone());
+    }
     if let Some(inner) = error.downcast_ref::<compute::load::LoadError>() {
         return load_report(inner);
     }

@@ -110,6 +110,8 @@ impl Session {
     ) -> Result<()> {
         self.check_declare(name, with_hold)?;
         let depth = Some(self.transaction()?.savepoint_depth());
+        // Asked again after its end, it must say so again.
+        let stream = stream.fuse().boxed();
         let rows = Arc::new(Mutex::new(Rows { stream, rest: None }));
         self.cursors.0.insert(name.to_owned(), Cursor { schema, rows, with_hold, depth });
         Ok(())

@@ -238,12 +238,6 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
             _ => None,
         },
         Expr::UnaryOp { op, expr } => unary(*op, expr.as_mut())?,
-        Expr::BinaryOp { op, .. }
-            if matches!(op, ast::BinaryOperator::PGCustomBinaryOperator(_)) =>
-        {
-            *op = named_operator(op)?;
-            None
-        }
         Expr::BinaryOp {
             left,
             op: ast::BinaryOperator::BitwiseXor | ast::BinaryOperator::PGExp,
@@ -279,31 +273,6 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
         *expr = replacement;
     }
     Ok(())
-}
-
-/// OPERATOR(pg_catalog.~) is the operator ~.
-fn named_operator(op: &ast::BinaryOperator) -> Result<ast::BinaryOperator> {
-    let ast::BinaryOperator::PGCustomBinaryOperator(parts) = op else { return Ok(op.clone()) };
-    let symbol = match parts.as_slice() {
-        [symbol] => symbol.as_str(),
-        [schema, symbol] if schema == "pg_catalog" => symbol.as_str(),
-        _ => "",
-    };
-    Ok(match symbol {
-        "~" => ast::BinaryOperator::PGRegexMatch,
-        "~*" => ast::BinaryOperator::PGRegexIMatch,
-        "!~" => ast::BinaryOperator::PGRegexNotMatch,
-        "!~*" => ast::BinaryOperator::PGRegexNotIMatch,
-        "=" => ast::BinaryOperator::Eq,
-        "<>" | "!=" => ast::BinaryOperator::NotEq,
-        "<" => ast::BinaryOperator::Lt,
-        "<=" => ast::BinaryOperator::LtEq,
-        ">" => ast::BinaryOperator::Gt,
-        ">=" => ast::BinaryOperator::GtEq,
-        "~~" => ast::BinaryOperator::PGLikeMatch,
-        "!~~" => ast::BinaryOperator::PGNotLikeMatch,
-        _ => return Err(Error::not_supported(op)),
-    })
 }
 
 fn unary(op: ast::UnaryOperator, operand: &mut Expr) -> Result<Option<Expr>> {

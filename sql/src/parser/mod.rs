@@ -8,6 +8,7 @@ mod copy;
 mod create_table;
 mod data;
 mod session;
+mod spelling;
 mod table_attributes;
 mod tokens;
 
@@ -40,7 +41,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Parsed>> {
         let own_tokens = if is_word(&first.token, "copy") {
             tokenize_raw(text)?[token_range].to_vec()
         } else {
-            statement_tokens.to_vec()
+            spelling::known(statement_tokens)
         };
         let statement = parse_one(own_tokens, limits, &positions)?;
         parsed.push(Parsed { statement, text: range });
@@ -53,7 +54,7 @@ pub fn parse_expression(text: &str, limits: &Limits) -> Result<ast::Expr> {
     check_text(text, limits)?;
     let tokens = tokenize(text)?;
     check_shape(&tokens, limits)?;
-    let mut tokens = Tokens::new(tokens, limits);
+    let mut tokens = Tokens::new(spelling::known(&tokens), limits);
     let expression = tokens.expression().and_then(|expression| {
         tokens.end()?;
         Ok(expression)
