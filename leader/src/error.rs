@@ -123,6 +123,20 @@ pub mod code {
     pub const UNDEFINED_TABLE: &str = "42P01";
     /// invalid_schema_name
     pub const INVALID_SCHEMA_NAME: &str = "3F000";
+    /// invalid_savepoint_specification
+    pub const INVALID_SAVEPOINT_SPECIFICATION: &str = "3B001";
+    /// undefined_database
+    pub const UNDEFINED_DATABASE: &str = "3D000";
+    /// invalid_cursor_name
+    pub const INVALID_CURSOR_NAME: &str = "34000";
+    /// duplicate_cursor
+    pub const DUPLICATE_CURSOR: &str = "42P03";
+    /// reserved_name
+    pub const RESERVED_NAME: &str = "42939";
+    /// object_in_use
+    pub const OBJECT_IN_USE: &str = "55006";
+    /// program_limit_exceeded
+    pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     /// undefined_object
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// insufficient_privilege
@@ -303,6 +317,9 @@ fn message_of(error: &DataFusionError) -> String {
 fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Report {
     if let Some(inner) = error.downcast_ref::<DataFusionError>() {
         return engine_report(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<sql::Error>() {
+        return sql_report(inner.clone());
     }
     if let Some(inner) = error.downcast_ref::<compute::load::LoadError>() {
         return load_report(inner);

@@ -2,11 +2,14 @@
 //! Both are passed in, so that binding is a pure function.
 
 use chrono::{DateTime, Utc};
-use datafusion::logical_expr::TableSource;
+use datafusion::logical_expr::{ScalarUDF, TableSource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::types::SqlType;
+
+/// The schema of the system catalog.
+pub const SYSTEM_SCHEMA: &str = "pg_catalog";
 
 /// A snapshot of the catalog. The search path is the implementor's: a name without schema is
 /// looked up along it.
@@ -16,6 +19,11 @@ pub trait Catalog: Send + Sync {
 
     /// Whether the schema exists.
     fn has_schema(&self, schema: &str) -> bool;
+
+    /// The function with this name, in lower case, if its values depend on the catalog.
+    fn function(&self, _name: &str) -> Option<Arc<ScalarUDF>> {
+        None
+    }
 }
 
 /// A table that a name stands for.
@@ -49,6 +57,18 @@ pub struct SessionValues {
     pub timezone: String,
     /// Values of CURRENT_SETTING(name).
     pub settings: BTreeMap<String, String>,
+}
+
+impl SessionValues {
+    /// Where a name without a schema is looked up: the system catalog comes first unless the path
+    /// names it elsewhere.
+    pub fn effective_search_path(&self) -> Vec<&str> {
+        let mut path: Vec<&str> = self.search_path.iter().map(String::as_str).collect();
+        if !path.contains(&SYSTEM_SCHEMA) {
+            path.insert(0, SYSTEM_SCHEMA);
+        }
+        path
+    }
 }
 
 /// The table that an INSERT or COPY writes.

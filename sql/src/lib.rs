@@ -22,8 +22,10 @@ pub mod rewrite;
 pub mod statement;
 pub mod types;
 
-pub use binder::{Binder, parameter_types};
-pub use catalog::{Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTable};
+pub use binder::{Binder, VERSION, parameter_types};
+pub use catalog::{
+    Catalog, ResolvedTable, SYSTEM_SCHEMA, SessionValues, TargetColumn, TargetTable,
+};
 pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};
 pub use functions::{Functions, functions};

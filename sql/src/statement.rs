@@ -61,12 +61,20 @@ pub enum Statement {
     Commit,
     /// ROLLBACK, ABORT
     Rollback,
+    /// SAVEPOINT
+    Savepoint(String),
+    /// RELEASE
+    Release(String),
+    /// ROLLBACK TO
+    RollbackTo(String),
     /// PREPARE
     Prepare(Prepare),
     /// EXECUTE
     Execute(Execute),
     /// DEALLOCATE; None is ALL
     Deallocate(Option<String>),
+    /// DISCARD ALL
+    DiscardAll,
     /// DECLARE ... CURSOR
     DeclareCursor(DeclareCursor),
     /// FETCH
@@ -446,11 +454,13 @@ pub struct Execute {
     pub arguments: Vec<ast::Expr>,
 }
 
-/// DECLARE name CURSOR FOR query
+/// DECLARE name CURSOR [WITH HOLD] FOR query
 #[derive(Debug, Clone)]
 pub struct DeclareCursor {
     /// The cursor.
     pub name: String,
+    /// WITH HOLD: it outlives the transaction that declared it. Not in Redshift.
+    pub with_hold: bool,
     /// Its query.
     pub query: Box<ast::Query>,
 }

@@ -116,7 +116,8 @@ impl SqlType {
     /// The SQL type of an output field: its metadata if it has any, else by its Arrow type.
     pub fn of_field(field: &Field) -> Option<Self> {
         match field.metadata().get(TYPE_METADATA_KEY) {
-            Some(text) => Self::from_display(text),
+            // Types of the system catalog are no types of tables: a name becomes a VARCHAR.
+            Some(text) => Self::from_display(text).or_else(|| Self::from_arrow(field.data_type())),
             None => Self::from_arrow(field.data_type()),
         }
     }

@@ -14,7 +14,9 @@ mod support;
 mod raw_wire;
 
 mod cancel;
+mod catalog;
 mod copy;
+mod cursors;
 mod hostile_sql;
 mod jdbc;
 mod limits;

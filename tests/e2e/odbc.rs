@@ -28,6 +28,21 @@ fn transactions() {
 }
 
 #[test]
+fn a_savepoint_before_each_statement() {
+    run_scenario("odbc_savepoint");
+}
+
+#[test]
+fn rows_through_cursors_of_sql() {
+    run_scenario("odbc_declare_fetch");
+}
+
+#[test]
+fn tables_columns_and_keys() {
+    run_scenario("odbc_catalog");
+}
+
+#[test]
 fn cancel_from_another_thread() {
     run_scenario("odbc_cancel");
 }

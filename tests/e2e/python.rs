@@ -37,6 +37,21 @@ fn psycopg3_undoes_a_transaction() {
 }
 
 #[test]
+fn psycopg3_reads_a_server_cursor() {
+    run_scenario("psycopg3_server_cursor");
+}
+
+#[test]
+fn psycopg3_nests_transactions() {
+    run_scenario("psycopg3_savepoint");
+}
+
+#[test]
+fn psycopg2_reads_a_server_cursor() {
+    run_scenario("psycopg2_server_cursor");
+}
+
+#[test]
 fn psycopg2_reads_and_writes_every_type() {
     run_scenario("psycopg2_types");
 }

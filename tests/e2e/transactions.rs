@@ -84,6 +84,115 @@ async fn a_reader_in_a_transaction_keeps_its_snapshot() {
     assert_eq!(sum(&reader, "t").await, Some(11));
 }
 
+#[tokio::test]
+async fn going_back_to_a_savepoint_undoes_what_came_after_it() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    let other = cluster.connect().await;
+    client.batch_execute("CREATE TABLE t (a bigint); CREATE TABLE u (a bigint)").await.unwrap();
+    client
+        .batch_execute(
+            "BEGIN; INSERT INTO t VALUES (1); SAVEPOINT one; INSERT INTO t VALUES (10);
+             CREATE TABLE made (a bigint); INSERT INTO u VALUES (5);
+             SAVEPOINT two; INSERT INTO t VALUES (100); DROP TABLE made",
+        )
+        .await
+        .unwrap();
+    assert_eq!(sum(&client, "t").await, Some(111));
+    client.batch_execute("ROLLBACK TO SAVEPOINT two").await.unwrap();
+    assert_eq!(sum(&client, "t").await, Some(11));
+    assert_eq!(sum(&client, "made").await, None);
+    client.batch_execute("ROLLBACK TO one").await.unwrap();
+    assert_eq!(sum(&client, "t").await, Some(1));
+    // The lock on `u` was taken after the savepoint: others need not wait any more.
+    other.batch_execute("INSERT INTO u VALUES (7)").await.unwrap();
+    // The savepoint itself is still there, the one after it is not.
+    client.batch_execute("INSERT INTO t VALUES (1000); ROLLBACK TO one").await.unwrap();
+    let error = client.batch_execute("ROLLBACK TO two").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "3B001");
+    // Even this error leaves a way out.
+    client.batch_execute("ROLLBACK TO one; INSERT INTO t VALUES (2); RELEASE one").await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(sum(&other, "t").await, Some(3));
+    assert_eq!(sum(&other, "u").await, Some(7));
+    let error = other.simple_query("SELECT * FROM made").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42P01");
+}
+
+#[tokio::test]
+async fn a_savepoint_is_the_way_out_of_a_failed_block() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    client.batch_execute("CREATE TABLE t (a bigint)").await.unwrap();
+    client
+        .batch_execute("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t VALUES (10)")
+        .await
+        .unwrap();
+    let error = client.simple_query("SELECT 1/0").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22012");
+    for sql in ["SELECT 1", "SAVEPOINT other", "RELEASE s"] {
+        let error = client.simple_query(sql).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25P02", "{sql}");
+    }
+    client.batch_execute("ROLLBACK TO s; INSERT INTO t VALUES (100)").await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(sum(&client, "t").await, Some(101));
+    // Not taken, the block ends as any failed one.
+    client.batch_execute("BEGIN; SAVEPOINT s; INSERT INTO t VALUES (5)").await.unwrap();
+    client.simple_query("SELECT 1/0").await.unwrap_err();
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(sum(&client, "t").await, Some(101));
+}
+
+#[tokio::test]
+async fn savepoints_of_equal_names_hide_each_other() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    client.batch_execute("CREATE TABLE t (a bigint)").await.unwrap();
+    client
+        .batch_execute(
+            "BEGIN; SAVEPOINT s; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t VALUES (10);
+             ROLLBACK TO s; RELEASE SAVEPOINT s",
+        )
+        .await
+        .unwrap();
+    assert_eq!(sum(&client, "t").await, Some(1));
+    client.batch_execute("ROLLBACK TO s").await.unwrap();
+    assert_eq!(sum(&client, "t").await, None);
+    client.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_go_back_with_the_savepoint() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    let shown = async || {
+        let messages = client.simple_query("SHOW statement_timeout").await.unwrap();
+        let row = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        row.unwrap()
+    };
+    let begin = "SET statement_timeout TO 0; BEGIN; SAVEPOINT s; SET statement_timeout TO 90001";
+    client.batch_execute(begin).await.unwrap();
+    assert!(shown().await.starts_with("90001"));
+    client.batch_execute("ROLLBACK TO s").await.unwrap();
+    assert_eq!(shown().await, "0");
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(shown().await, "0");
+}
+
+#[tokio::test]
+async fn a_savepoint_needs_a_block() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    for sql in ["SAVEPOINT s", "RELEASE s", "ROLLBACK TO s"] {
+        let error = client.simple_query(sql).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25P01", "{sql}");
+    }
+}
+
 /// The sum of column `a`, as a number whatever type the server gives a sum of bigint.
 async fn sum(client: &Client, table: &str) -> Option<i64> {
     let sql = format!("SELECT sum(a)::bigint FROM {table}");

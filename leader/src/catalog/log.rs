@@ -11,11 +11,14 @@ use storage::ids::{ColumnId, SliceId, TableId, Xid};
 use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 
-use super::{Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry};
+use super::{
+    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
+    constraint,
+};
 use crate::error::{Error, Result};
 
 /// The format of the file; another one is refused.
-const FORMAT_VERSION: i64 = 1;
+const FORMAT_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -172,15 +175,16 @@ impl CatalogLog {
             let style: String = row.get(4)?;
             let distkey: Option<u32> = row.get(5)?;
             let slices: u32 = row.get(8)?;
+            let columns = self.read_columns(id)?;
             let entry = TableEntry {
                 id,
                 schema: row.get(1)?,
                 name: row.get(2)?,
                 owner: row.get(3)?,
-                columns: self.read_columns(id)?,
                 distribution: distribution_from(&style, distkey)?,
                 sort_key: positions_from(&row.get::<_, String>(6)?)?,
-                constraints: json_from(&row.get::<_, String>(7)?)?,
+                constraints: constraint::from_json(&row.get::<_, String>(7)?, columns.len())?,
+                columns,
                 placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
                 slices: vec![Vec::new(); slices as usize],
             };
@@ -266,8 +270,7 @@ fn write_change(transaction: &Transaction<'_>, xid: Xid, change: &Change) -> Res
 fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> {
     let (style, distkey) = distribution_text(entry.distribution)?;
     let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    let constraints = serde_json::to_string(&entry.constraints)
-        .map_err(|e| Error::Internal(format!("constraints: {e}")))?;
+    let constraints = constraint::to_json(&entry.constraints)?;
     let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
                constraints, slices, placement_fingerprint) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -335,10 +338,6 @@ fn distribution_from(style: &str, distkey: Option<u32>) -> Result<DistributionSt
 fn positions_from(text: &str) -> Result<Vec<usize>> {
     let number = |part: &str| part.parse().map_err(|_| damaged("sortkey", text));
     text.split(',').filter(|part| !part.is_empty()).map(number).collect()
-}
-
-fn json_from(text: &str) -> Result<Vec<String>> {
-    serde_json::from_str(text).map_err(|_| damaged("constraints", text))
 }
 
 fn damaged(what: &str, value: &str) -> Error {

@@ -5,7 +5,9 @@
 //! belongs to exactly one table and slice.
 
 pub mod change;
+pub mod constraint;
 pub mod log;
+pub mod system;
 pub mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -83,6 +85,11 @@ impl Snapshot {
             .range(first..)
             .take_while(move |((owner, _), _)| owner == schema)
             .filter_map(|(_, id)| self.tables.get(id))
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> impl Iterator<Item = &UserEntry> {
+        self.users.values()
     }
 
     /// The user of that name.

@@ -8,6 +8,7 @@ use storage::ids::{ColumnId, TableId};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 use storage::statistics::SegmentInfo;
 
+use super::constraint::ConstraintEntry;
 use crate::error::{Error, Result};
 
 /// Where the rows of a table live.
@@ -57,8 +58,8 @@ pub struct TableEntry {
     pub distribution: DistributionStyle,
     /// Positions of the compound sort key's columns.
     pub sort_key: Vec<usize>,
-    /// PRIMARY KEY, UNIQUE and REFERENCES as written: informational, as in Redshift.
-    pub constraints: Vec<String>,
+    /// PRIMARY KEY, UNIQUE and REFERENCES: informational, as in Redshift.
+    pub constraints: Vec<ConstraintEntry>,
     /// The placement hash that its rows were placed with.
     pub placement_fingerprint: u64,
     /// By slice; only the first holds rows of a DISTSTYLE ALL table.

@@ -108,6 +108,11 @@ pub trait WireSession: Send + 'static {
         Vec::new()
     }
 
+    /// The columns of a cursor that SQL declared; clients describe one as a portal.
+    fn cursor_fields(&self, _name: &str) -> Option<SchemaRef> {
+        None
+    }
+
     /// The connection ended: roll back, free everything.
     async fn close(&mut self);
 }

@@ -396,8 +396,11 @@ impl<S: WireSession> Connection<S> {
         }
         for deallocation in self.session.take_deallocations() {
             match deallocation {
+                // SQL folds names, quoted ones too; messages do not.
                 Deallocation::Statement(name) => {
-                    self.statements.remove(&name);
+                    if self.statements.remove(&name).is_none() {
+                        self.statements.retain(|known, _| known.to_lowercase() != name);
+                    }
                 }
                 Deallocation::AllStatements => self.statements.clear(),
             }

@@ -187,10 +187,13 @@ impl<S: WireSession> Connection<S> {
                 });
                 (prepared.fields.clone(), Vec::new())
             }
-            Target::Portal(name) => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                (portal.prepared.fields.clone(), portal.formats.clone())
-            }
+            Target::Portal(name) => match self.portals.get(name) {
+                Some(portal) => (portal.prepared.fields.clone(), portal.formats.clone()),
+                None => {
+                    let cursor = self.session.cursor_fields(name);
+                    (Some(cursor.ok_or_else(|| no_portal(name))?), Vec::new())
+                }
+            },
         };
         match fields {
             Some(schema) => {

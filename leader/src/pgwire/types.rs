@@ -24,6 +24,8 @@ pub mod oid {
     pub const INT8: u32 = 20;
     /// smallint
     pub const INT2: u32 = 21;
+    /// int2vector
+    pub const INT2VECTOR: u32 = 22;
     /// integer
     pub const INT4: u32 = 23;
     /// regproc
@@ -32,12 +34,16 @@ pub mod oid {
     pub const TEXT: u32 = 25;
     /// oid
     pub const OID: u32 = 26;
+    /// oidvector
+    pub const OIDVECTOR: u32 = 30;
     /// real
     pub const FLOAT4: u32 = 700;
     /// double precision
     pub const FLOAT8: u32 = 701;
     /// unknown
     pub const UNKNOWN: u32 = 705;
+    /// aclitem
+    pub const ACLITEM: u32 = 1033;
     /// character(n)
     pub const BPCHAR: u32 = 1042;
     /// character varying(n)
@@ -104,6 +110,9 @@ impl WireType {
             "name" => oid::NAME,
             "\"char\"" => oid::CHAR,
             "oid" => oid::OID,
+            "int2vector" => oid::INT2VECTOR,
+            "oidvector" => oid::OIDVECTOR,
+            "aclitem" => oid::ACLITEM,
             "regproc" => oid::REGPROC,
             "super" => oid::SUPER,
             "varbyte" | "binary varying" => oid::VARBYTE,
@@ -160,7 +169,7 @@ impl WireType {
             oid::INT2 => 2,
             oid::INT4 | oid::FLOAT4 | oid::DATE | oid::OID | oid::REGPROC => 4,
             oid::INT8 | oid::FLOAT8 | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ => 8,
-            oid::TIMETZ => 12,
+            oid::TIMETZ | oid::ACLITEM => 12,
             oid::INTERVAL => 16,
             oid::NAME => 64,
             _ => -1,
@@ -184,6 +193,7 @@ fn array_oid(element: u32) -> u32 {
         oid::FLOAT4 => 1021,
         oid::FLOAT8 => 1022,
         oid::OID => 1028,
+        oid::ACLITEM => 1034,
         oid::TIMESTAMP => 1115,
         oid::DATE => 1182,
         oid::TIME => 1183,
@@ -192,7 +202,7 @@ fn array_oid(element: u32) -> u32 {
         oid::NUMERIC => 1231,
         oid::TIMETZ => 1270,
         // An array of arrays has the type of the inner one.
-        array @ (1000..=1003 | 1005..=1028 | 1115 | 1182..=1187 | 1231 | 1270) => array,
+        array @ (1000..=1003 | 1005..=1028 | 1034 | 1115 | 1182..=1187 | 1231 | 1270) => array,
         _ => oid::TEXT,
     }
 }

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, ParamValues};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::{Binder, Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTable};
 
+use crate::catalog::system::{PG_CATALOG, SystemCatalog};
 use crate::catalog::{Snapshot, TableEntry};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -72,22 +74,40 @@ fn with_parameters(plan: LogicalPlan, parameters: Vec<ScalarValue>) -> Result<Lo
 
 impl Catalog for Binding {
     fn table(&self, schema: Option<&str>, name: &str) -> Option<ResolvedTable> {
-        let entry = match schema {
-            Some(schema) => self.snapshot.table(schema, name),
+        match schema {
+            Some(schema) => self.table_in(schema, name),
             None => {
-                let path = &self.values.search_path;
-                path.iter().find_map(|schema| self.snapshot.table(schema, name))
+                let path = self.values.effective_search_path();
+                path.into_iter().find_map(|schema| self.table_in(schema, name))
             }
-        }?;
-        Some(ResolvedTable {
-            schema: entry.schema.clone(),
-            name: entry.name.clone(),
-            source: provider_as_source(self.engine.slice_table(entry)),
-        })
+        }
     }
 
     fn has_schema(&self, schema: &str) -> bool {
-        self.snapshot.schema(schema).is_some()
+        schema == PG_CATALOG || self.snapshot.schema(schema).is_some()
+    }
+
+    fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.system_catalog().function(name)
+    }
+}
+
+impl Binding {
+    fn table_in(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let provider: Arc<dyn TableProvider> = if schema == PG_CATALOG {
+            self.system_catalog().table(name)?
+        } else {
+            self.engine.slice_table(self.snapshot.table(schema, name)?)
+        };
+        Some(ResolvedTable {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            source: provider_as_source(provider),
+        })
+    }
+
+    fn system_catalog(&self) -> SystemCatalog {
+        SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values))
     }
 }
 

@@ -4,14 +4,18 @@
 //! The states of its transaction:
 //!
 //! ```text
-//!            begin_implicit          BEGIN
-//!   Idle ------------------> Implicit -----> Block --- error ---> Failed
-//!    ^                          |              |                    |
-//!    +---- end_implicit --------+   COMMIT, ROLLBACK         COMMIT, ROLLBACK
-//!    +-----------------------------------------+--------------------+
+//!            begin_implicit          BEGIN           error
+//!   Idle ------------------> Implicit -----> Block ----------> Failed
+//!    ^                          |            |   ^               | |
+//!    +---- end_implicit --------+            |   +- ROLLBACK TO -+ |
+//!    +------------------- COMMIT, ROLLBACK --+---------------------+
 //! ```
+//!
+//! A failed block keeps its transaction only where there is a savepoint to go back to.
 
 pub mod binding;
+mod cursor;
+mod savepoint;
 pub mod settings;
 mod wire;
 
@@ -23,6 +27,7 @@ use datafusion::arrow::datatypes::DataType;
 use sql::statement::{Statement, TableName};
 
 use crate::catalog::change::undefined_schema;
+use crate::catalog::system::{PG_CATALOG, is_system_table};
 use crate::catalog::{Snapshot, TableEntry};
 use crate::engine::{DATABASE, Engine};
 use crate::error::{Error, Result, code};
@@ -30,6 +35,8 @@ use crate::pgwire::backend::{Deallocation, Startup};
 use crate::pgwire::report::{Report, Severity};
 use crate::transaction::Transaction;
 use binding::Binding;
+use cursor::Cursors;
+use savepoint::SavepointSettings;
 use settings::{SetEffect, Settings};
 
 /// The source of time, passed in so that sessions can be tested at any instant.
@@ -56,7 +63,7 @@ enum State {
     Idle,
     Implicit(Box<Transaction>),
     Block(Box<Transaction>),
-    Failed,
+    Failed(Option<Box<Transaction>>),
 }
 
 /// One client's session.
@@ -70,6 +77,11 @@ pub struct Session {
     /// What ROLLBACK restores, and COMMIT where SET LOCAL changed it.
     settings_before: Settings,
     local_settings: Vec<String>,
+    /// What ROLLBACK TO restores, for each savepoint.
+    savepoint_settings: Vec<SavepointSettings>,
+    cursors: Cursors,
+    /// The implicit transaction has, as far as the wire knows, several statements.
+    implicit_is_several: bool,
     transaction_start: DateTime<Utc>,
     notices: Vec<Report>,
     /// The ParameterStatus values that the client knows.
@@ -83,7 +95,7 @@ impl Session {
     pub fn open(engine: Arc<Engine>, clock: Clock, startup: &Startup) -> Result<Self> {
         if startup.database != DATABASE {
             let message = format!("database \"{}\" does not exist", startup.database);
-            return Err(Error::statement("3D000", message));
+            return Err(Error::statement(code::UNDEFINED_DATABASE, message));
         }
         let now = clock();
         let mut session = Self {
@@ -94,6 +106,9 @@ impl Session {
             state: State::Idle,
             settings_before: Settings::default(),
             local_settings: Vec::new(),
+            savepoint_settings: Vec::new(),
+            cursors: Cursors::default(),
+            implicit_is_several: false,
             transaction_start: now,
             notices: Vec::new(),
             told: BTreeMap::new(),
@@ -137,6 +152,11 @@ impl Session {
         &self.user
     }
 
+    /// Whether the user may do everything.
+    fn is_superuser(&self) -> bool {
+        self.engine.transactions.snapshot().user(&self.user).is_some_and(|user| user.superuser)
+    }
+
     /// The session's parameters.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -175,20 +195,20 @@ impl Session {
     pub fn transaction(&mut self) -> Result<&mut Transaction> {
         match &mut self.state {
             State::Implicit(transaction) | State::Block(transaction) => Ok(transaction),
-            State::Failed => Err(failed_block()),
+            State::Failed(_) => Err(failed_block()),
             State::Idle => Err(Error::Internal("a statement runs outside a transaction".into())),
         }
     }
 
     /// Whether the client is in a transaction block.
     pub fn in_block(&self) -> bool {
-        matches!(self.state, State::Block(_) | State::Failed)
+        matches!(self.state, State::Block(_) | State::Failed(_))
     }
 
     /// Refuses everything but the end of the block once a statement of it failed.
     pub fn check_not_failed(&self) -> Result<()> {
         match self.state {
-            State::Failed => Err(failed_block()),
+            State::Failed(_) => Err(failed_block()),
             State::Idle | State::Implicit(_) | State::Block(_) => Ok(()),
         }
     }
@@ -221,11 +241,14 @@ impl Session {
     pub async fn commit_block(&mut self) -> Result<&'static str> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Block(transaction) => {
+                self.cursors.end_transaction(true);
                 let committed = transaction.commit().await;
                 self.end_settings(committed.is_ok());
                 committed.map(|()| "COMMIT")
             }
-            State::Failed => {
+            State::Failed(transaction) => {
+                self.cursors.end_transaction(false);
+                drop(transaction);
                 self.end_settings(false);
                 Ok("ROLLBACK")
             }
@@ -240,7 +263,13 @@ impl Session {
     /// ROLLBACK.
     pub fn rollback_block(&mut self) {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Block(_) | State::Failed => self.end_settings(false),
+            State::Block(transaction) | State::Failed(Some(transaction)) => {
+                // What reads the transaction's own rows goes before their files can.
+                self.cursors.end_transaction(false);
+                drop(transaction);
+                self.end_settings(false);
+            }
+            State::Failed(None) => self.end_settings(false),
             other @ (State::Idle | State::Implicit(_)) => {
                 self.state = other;
                 self.notice(Severity::Warning, "there is no transaction in progress");
@@ -252,16 +281,18 @@ impl Session {
     pub async fn commit_and_go_on(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
+                self.cursors.end_transaction(true);
                 transaction.commit().await?;
                 self.state = State::Implicit(Box::new(self.engine.transactions.begin(false)));
                 Ok(())
             }
             State::Block(transaction) => {
+                self.cursors.end_transaction(true);
                 let committed = transaction.commit().await;
                 self.end_settings(committed.is_ok());
                 committed
             }
-            other @ (State::Idle | State::Failed) => {
+            other @ (State::Idle | State::Failed(_)) => {
                 self.state = other;
                 Ok(())
             }
@@ -271,6 +302,7 @@ impl Session {
     /// Settings follow their transaction: all go back with a rollback, SET LOCAL always.
     fn end_settings(&mut self, committed: bool) {
         let local = std::mem::take(&mut self.local_settings);
+        self.savepoint_settings.clear();
         if !committed {
             self.settings = self.settings_before.clone();
             return;
@@ -308,8 +340,13 @@ impl Session {
 
     fn existing_search_path(&self, snapshot: &Snapshot) -> Vec<String> {
         let mut path = self.settings.search_path(&self.user);
-        path.retain(|schema| snapshot.schema(schema).is_some());
+        path.retain(|schema| schema == PG_CATALOG || snapshot.schema(schema).is_some());
         path
+    }
+
+    /// The schemas of the search path that new objects may go into.
+    fn creation_path(&self, snapshot: &Snapshot) -> impl Iterator<Item = String> + use<> {
+        self.existing_search_path(snapshot).into_iter().filter(|schema| schema != PG_CATALOG)
     }
 
     /// The schema that a new object goes into.
@@ -318,8 +355,9 @@ impl Session {
         let snapshot = self.transaction()?.view();
         match &name.schema {
             Some(schema) if snapshot.schema(schema).is_some() => Ok(schema.clone()),
+            Some(schema) if schema == PG_CATALOG => Err(permission_denied(&name.to_string())),
             Some(schema) => Err(undefined_schema(schema)),
-            None => self.existing_search_path(&snapshot).into_iter().next().ok_or_else(|| {
+            None => self.creation_path(&snapshot).next().ok_or_else(|| {
                 Error::statement(
                     code::INVALID_SCHEMA_NAME,
                     "no schema has been selected to create in",
@@ -335,12 +373,18 @@ impl Session {
         name: &TableName,
     ) -> Result<Option<Arc<TableEntry>>> {
         check_database(name)?;
+        let path = self.existing_search_path(snapshot);
+        let leads_to_system = match &name.schema {
+            Some(schema) => schema == PG_CATALOG,
+            // It comes first, unless the path names it elsewhere.
+            None => !path.iter().any(|schema| schema == PG_CATALOG),
+        };
+        if leads_to_system && is_system_table(&name.name) {
+            return Err(permission_denied(&name.name));
+        }
         let found = match &name.schema {
             Some(schema) => snapshot.table(schema, &name.name),
-            None => self
-                .existing_search_path(snapshot)
-                .iter()
-                .find_map(|schema| snapshot.table(schema, &name.name)),
+            None => path.iter().find_map(|schema| snapshot.table(schema, &name.name)),
         };
         Ok(found.map(Arc::clone))
     }
@@ -386,6 +430,12 @@ impl Session {
             }
         }
     }
+}
+
+/// A statement would write or change a system table.
+fn permission_denied(name: &str) -> Error {
+    let message = format!("permission denied: \"{name}\" is a system catalog");
+    Error::statement(code::INSUFFICIENT_PRIVILEGE, message)
 }
 
 /// `relation "x" does not exist`

@@ -74,6 +74,8 @@ const PARAMETERS: &[Parameter] = &[
     reported("intervalstyle", "postgres", Kind::Text, "IntervalStyle"),
     parameter("query_group", "default", Kind::Text),
     parameter("search_path", "$user, public", Kind::Text),
+    parameter("max_identifier_length", "127", Kind::Fixed),
+    parameter("max_index_keys", "32", Kind::Fixed),
     reported("server_encoding", "UTF8", Kind::Fixed, "server_encoding"),
     reported("server_version", SERVER_VERSION, Kind::Fixed, "server_version"),
     parameter("server_version_num", "80002", Kind::Fixed),
@@ -105,6 +107,42 @@ pub struct Settings {
     /// What the session starts with and RESET goes back to.
     initial: BTreeMap<String, String>,
     current: BTreeMap<String, String>,
+}
+
+/// What pg_settings tells of a parameter.
+#[derive(Debug)]
+pub struct Description {
+    /// Its value in a new session.
+    pub default: &'static str,
+    /// Who may change it: `user`, or nobody: `internal`.
+    pub context: &'static str,
+    /// The type of its value, as Postgres names it.
+    pub vartype: &'static str,
+    /// The unit of a number.
+    pub unit: Option<&'static str>,
+    /// The least value of a number.
+    pub min: Option<String>,
+    /// The greatest value of a number.
+    pub max: Option<String>,
+}
+
+/// The description of a known parameter.
+pub fn description(name: &str) -> Option<Description> {
+    let parameter = find(name)?;
+    let (vartype, min, max) = match parameter.kind {
+        Kind::Text | Kind::TimeZone | Kind::Fixed => ("string", None, None),
+        Kind::Bool => ("bool", None, None),
+        Kind::Integer(low, high) => ("integer", Some(low.to_string()), Some(high.to_string())),
+        Kind::Words(_) => ("enum", None, None),
+    };
+    Some(Description {
+        default: parameter.default,
+        context: if parameter.kind == Kind::Fixed { "internal" } else { "user" },
+        vartype,
+        unit: parameter.name.ends_with("_timeout").then_some("ms"),
+        min,
+        max,
+    })
 }
 
 fn find(name: &str) -> Option<&'static Parameter> {

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::scalar::ScalarValue;
 
+use super::cursor::Cursors;
 use super::{Session, SessionStatement, State};
 use crate::error::Error;
 use crate::pgwire::backend::{
@@ -23,7 +24,12 @@ impl WireSession for Session {
     fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
         let mut now = self.settings.reported();
         now.insert("session_authorization", self.user.clone());
-        now.insert("is_superuser", "on".to_owned());
+        now.insert("is_superuser", if self.is_superuser() { "on" } else { "off" }.to_owned());
+        // What Redshift's own drivers look for: its release, and that there is one database.
+        let release = sql::VERSION.rsplit(' ').next().unwrap_or_default();
+        now.insert("padb_version", release.to_owned());
+        now.insert("padb_revision", release.to_owned());
+        now.insert("case_sensitive", "off".to_owned());
         now.insert("datashare_enabled", "off".to_owned());
         now.insert("external_database", "off".to_owned());
         let changed = now
@@ -43,7 +49,7 @@ impl WireSession for Session {
         match self.state {
             State::Idle | State::Implicit(_) => TransactionStatus::Idle,
             State::Block(_) => TransactionStatus::InBlock,
-            State::Failed => TransactionStatus::Failed,
+            State::Failed(_) => TransactionStatus::Failed,
         }
     }
 
@@ -94,9 +100,10 @@ impl WireSession for Session {
         }
     }
 
-    async fn begin_implicit(&mut self, _extent: ImplicitExtent) -> Result<(), Report> {
+    async fn begin_implicit(&mut self, extent: ImplicitExtent) -> Result<(), Report> {
         if matches!(self.state, State::Idle) {
             self.start_transaction();
+            self.implicit_is_several = extent == ImplicitExtent::Several;
         }
         Ok(())
     }
@@ -104,6 +111,7 @@ impl WireSession for Session {
     async fn end_implicit(&mut self, outcome: Outcome) -> Result<(), Report> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
+                self.cursors.end_transaction(outcome == Outcome::Commit);
                 let ended = match outcome {
                     Outcome::Commit => transaction.commit().await,
                     Outcome::RollBack => Ok(()),
@@ -119,10 +127,11 @@ impl WireSession for Session {
     }
 
     fn fail(&mut self) {
-        if matches!(self.state, State::Block(_)) {
-            // Dropping the transaction rolls it back and frees its locks at once.
-            self.state = State::Failed;
-        }
+        self.fail_block();
+    }
+
+    fn cursor_fields(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.schema(&name.to_lowercase()).ok()
     }
 
     fn take_deallocations(&mut self) -> Vec<Deallocation> {
@@ -130,6 +139,7 @@ impl WireSession for Session {
     }
 
     async fn close(&mut self) {
+        self.cursors = Cursors::default();
         self.state = State::Idle;
     }
 }

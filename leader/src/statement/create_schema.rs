@@ -4,7 +4,7 @@ use sql::statement::CreateSchema;
 
 use super::command;
 use crate::catalog::{Change, SchemaEntry};
-use crate::error::Result;
+use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::session::Session;
@@ -18,6 +18,11 @@ pub(super) fn run(session: &mut Session, statement: &CreateSchema) -> Result<Exe
             format!("Schema \"{name}\" already exists and will be skipped"),
         );
         return Ok(command("CREATE SCHEMA"));
+    }
+    if name.starts_with("pg_") {
+        let message = format!("unacceptable schema name \"{name}\"");
+        return Err(Error::statement(code::RESERVED_NAME, message)
+            .with_detail("The prefix \"pg_\" is reserved for system schemas."));
     }
     let entry = SchemaEntry {
         oid: session.engine().transactions.new_oid(),

@@ -10,6 +10,7 @@ use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::command;
+use crate::catalog::constraint::{ConstraintEntry, ConstraintKind};
 use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
@@ -33,23 +34,60 @@ pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Exec
     entry.columns.extend(statement.columns.iter().map(column));
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     if statement.like.is_none() {
-        entry.constraints = statement.constraints.iter().map(constraint_text).collect();
+        entry.constraints = statement
+            .constraints
+            .iter()
+            .map(|constraint| constraint_entry(session, &entry, constraint))
+            .collect::<Result<_>>()?;
+        distinguish_names(&mut entry.constraints);
     }
     session.transaction()?.change(Change::CreateTable(Arc::new(entry)))?;
     Ok(command("CREATE TABLE"))
 }
 
-/// A key as SHOW TABLE writes it.
-fn constraint_text(constraint: &Constraint) -> String {
-    match constraint {
-        Constraint::PrimaryKey(columns) => format!("PRIMARY KEY ({})", columns.join(", ")),
-        Constraint::Unique(columns) => format!("UNIQUE ({})", columns.join(", ")),
+/// A key of the table, with the name that Postgres would give it.
+fn constraint_entry(
+    session: &Session,
+    entry: &TableEntry,
+    constraint: &Constraint,
+) -> Result<ConstraintEntry> {
+    let (columns, kind, suffix) = match constraint {
+        Constraint::PrimaryKey(columns) => (columns, ConstraintKind::PrimaryKey, "pkey"),
+        Constraint::Unique(columns) => (columns, ConstraintKind::Unique, "key"),
         Constraint::ForeignKey { columns, table, referenced } => {
-            let mut text = format!("FOREIGN KEY ({}) REFERENCES {table}", columns.join(", "));
-            if !referenced.is_empty() {
-                text.push_str(&format!(" ({})", referenced.join(", ")));
-            }
-            text
+            let kind = ConstraintKind::ForeignKey {
+                schema: table.schema.clone(),
+                table: table.name.clone(),
+                referenced: referenced.clone(),
+            };
+            (columns, kind, "fkey")
+        }
+    };
+    let name = if kind == ConstraintKind::PrimaryKey {
+        format!("{}_{suffix}", entry.name)
+    } else {
+        format!("{}_{}_{suffix}", entry.name, columns.join("_"))
+    };
+    Ok(ConstraintEntry {
+        oid: session.engine().transactions.new_oid(),
+        name,
+        columns: columns.iter().map(|name| entry.position(name)).collect::<Result<_>>()?,
+        kind,
+    })
+}
+
+/// Gives later ones of equal name a number.
+fn distinguish_names(constraints: &mut [ConstraintEntry]) {
+    for at in 1..constraints.len() {
+        let (before, rest) = constraints.split_at_mut(at);
+        let constraint = &mut rest[0];
+        let taken = |name: &str| before.iter().any(|known| known.name == name);
+        if !taken(&constraint.name) {
+            continue;
+        }
+        let free = (1..).map(|number| format!("{}{number}", constraint.name));
+        if let Some(name) = free.into_iter().find(|name| !taken(name)) {
+            constraint.name = name;
         }
     }
 }

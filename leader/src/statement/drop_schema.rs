@@ -5,7 +5,8 @@ use sql::statement::DropSchema;
 use super::command;
 use crate::catalog::Change;
 use crate::catalog::change::undefined_schema;
-use crate::error::Result;
+use crate::catalog::system::PG_CATALOG;
+use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::session::Session;
@@ -13,6 +14,11 @@ use crate::session::Session;
 /// Drops schemas; with CASCADE their tables too.
 pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result<Execution> {
     for name in &statement.schemas {
+        if name == PG_CATALOG {
+            let message =
+                format!("cannot drop schema {name} because it is required by the database system");
+            return Err(Error::statement(code::DEPENDENT_OBJECTS_STILL_EXIST, message));
+        }
         let view = session.transaction()?.view();
         if view.schema(name).is_none() {
             if !statement.if_exists {

@@ -5,6 +5,8 @@ mod copy;
 mod create_schema;
 mod create_table;
 mod create_table_as;
+mod cursor;
+mod discard;
 mod drop_schema;
 mod drop_table;
 mod explain;
@@ -56,15 +58,28 @@ pub(crate) async fn run(
         Statement::Execute(statement) => prepare::execute(session, statement).await,
         Statement::Deallocate(name) => {
             session.deallocate(name.as_deref());
-            Ok(command("DEALLOCATE"))
+            Ok(command(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }))
         }
-        Statement::Commit | Statement::Rollback => end_block(session, &whole.statement).await,
+        Statement::DiscardAll => discard::run(session),
+        Statement::Savepoint(name) => {
+            session.set_savepoint(name)?;
+            Ok(command("SAVEPOINT"))
+        }
+        Statement::Release(name) => {
+            session.release_savepoint(name)?;
+            Ok(command("RELEASE"))
+        }
+        Statement::Commit | Statement::Rollback | Statement::RollbackTo(_) => {
+            end_block(session, &whole.statement).await
+        }
         Statement::Delete(_) => Err(not_yet("DELETE")),
         Statement::Vacuum(_) => Err(not_yet("VACUUM")),
         Statement::AlterSystem(_) => Err(not_yet("ALTER SYSTEM")),
-        Statement::DeclareCursor(_) => Err(not_yet("DECLARE CURSOR")),
-        Statement::Fetch(_) => Err(not_yet("FETCH")),
-        Statement::Close(_) => Err(not_yet("CLOSE")),
+        Statement::DeclareCursor(statement) => {
+            cursor::declare(session, whole, statement, parameters).await
+        }
+        Statement::Fetch(statement) => cursor::fetch(session, statement),
+        Statement::Close(name) => cursor::close(session, name.as_deref()),
         Statement::Cancel(_) => Err(not_yet("CANCEL")),
     }
 }
@@ -79,6 +94,8 @@ pub(crate) async fn describe(
         Statement::Insert(_) => (insert::parameters(session, &whole).await?, None),
         Statement::Explain(_) => (Vec::new(), Some(explain::schema())),
         Statement::Show(statement) => (Vec::new(), Some(show::schema(statement))),
+        Statement::DeclareCursor(_) => (select::describe(session, &whole).await?.0, None),
+        Statement::Fetch(statement) => (Vec::new(), Some(session.cursor_schema(&statement.name)?)),
         Statement::Execute(statement) => {
             (Vec::new(), Box::pin(prepare::fields(session, statement)).await?)
         }
@@ -87,17 +104,18 @@ pub(crate) async fn describe(
     Ok(Prepared { statement: Some(whole), parameters, fields })
 }
 
-/// COMMIT and ROLLBACK: allowed in a failed block, and never canceled half way.
+/// COMMIT, ROLLBACK and ROLLBACK TO: allowed in a failed block, and never canceled half way.
 pub(crate) fn ends_block(statement: &Statement) -> bool {
-    matches!(statement, Statement::Commit | Statement::Rollback)
+    matches!(statement, Statement::Commit | Statement::Rollback | Statement::RollbackTo(_))
 }
 
-/// Runs COMMIT or ROLLBACK.
+/// Runs COMMIT, ROLLBACK or ROLLBACK TO.
 pub(crate) async fn end_block(session: &mut Session, statement: &Statement) -> Result<Execution> {
-    if matches!(statement, Statement::Commit) {
-        return Ok(command(session.commit_block().await?));
+    match statement {
+        Statement::Commit => return Ok(command(session.commit_block().await?)),
+        Statement::RollbackTo(name) => session.roll_back_to(name)?,
+        _ => session.rollback_block(),
     }
-    session.rollback_block();
     Ok(command("ROLLBACK"))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::statement::Statement;
 
@@ -19,16 +20,25 @@ pub(super) async fn run(
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
+    let plan = plan(session, whole, parameters).await?;
+    let schema = plan.schema();
+    Ok(Execution::Rows { schema, stream: stream_rows(session.engine(), plan)?, tag: "SELECT" })
+}
+
+/// Plans the query of the statement.
+pub(super) async fn plan(
+    session: &mut Session,
+    whole: &Arc<SessionStatement>,
+    parameters: Vec<ScalarValue>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let binding = session.binding()?;
     let whole = Arc::clone(whole);
-    let plan = on_large_stack(move || {
+    on_large_stack(move || {
         let query = query_of(&whole)?;
         let plan = binding.binder().bind_query(query, &whole.parameter_types)?;
         binding.physical(plan, parameters)
     })
-    .await?;
-    let schema = plan.schema();
-    Ok(Execution::Rows { schema, stream: stream_rows(session.engine(), plan)?, tag: "SELECT" })
+    .await
 }
 
 /// The types of its parameters and its result columns.
@@ -52,6 +62,7 @@ pub(super) async fn describe(
 fn query_of(whole: &SessionStatement) -> Result<&sql::ast::Query> {
     match &whole.statement {
         Statement::Query(query) => Ok(query),
+        Statement::DeclareCursor(cursor) => Ok(&cursor.query),
         _ => Err(Error::Internal("not a query".into())),
     }
 }

@@ -54,7 +54,9 @@ fn ddl(entry: &TableEntry) -> String {
         }
         lines.push(line);
     }
-    lines.extend(entry.constraints.iter().map(|constraint| format!("    {constraint}")));
+    lines.extend(
+        entry.constraints.iter().map(|constraint| format!("    {}", constraint.definition(entry))),
+    );
     let mut text =
         format!("CREATE TABLE {}.{} (\n{}\n)\n", entry.schema, entry.name, lines.join(",\n"));
     text.push_str(&match entry.distribution {

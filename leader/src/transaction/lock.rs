@@ -32,6 +32,8 @@ struct LockState {
 pub struct HeldLocks {
     table: Arc<LockTable>,
     xid: Xid,
+    /// In the order in which they were taken.
+    held: Vec<TableId>,
 }
 
 /// Removes the edge of a waiter that gave up or got its lock.
@@ -49,17 +51,36 @@ impl Drop for Waiting<'_> {
 impl HeldLocks {
     /// A transaction that holds nothing yet.
     pub fn new(table: Arc<LockTable>, xid: Xid) -> Self {
-        Self { table, xid }
+        Self { table, xid, held: Vec::new() }
+    }
+
+    /// How many there are: for [`Self::release_since`].
+    pub fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Releases all but the first `count`.
+    pub fn release_since(&mut self, count: usize) {
+        let released = self.held.split_off(count);
+        if released.is_empty() {
+            return;
+        }
+        self.table.state.lock().holders.retain(|table, _| !released.contains(table));
+        self.table.released.notify_waiters();
     }
 
     /// Waits until the transaction holds the table's write lock. Returns at once when it has it.
     /// Dropping the future gives up.
-    pub async fn acquire(&self, id: TableId) -> Result<()> {
+    pub async fn acquire(&mut self, id: TableId) -> Result<()> {
+        if self.held.contains(&id) {
+            return Ok(());
+        }
         let _waiting = Waiting { table: &self.table, xid: self.xid };
         loop {
             // Registered before the look, so that a release in between is not missed.
             let released = self.table.released.notified();
             if self.table.state.lock().try_acquire(self.xid, id)? {
+                self.held.push(id);
                 return Ok(());
             }
             released.await;
@@ -74,7 +95,6 @@ impl LockState {
                 self.holders.insert(id, xid);
                 Ok(true)
             }
-            Some(holder) if *holder == xid => Ok(true),
             Some(holder) => {
                 self.refuse_cycle(xid, *holder, id)?;
                 self.waits.insert(xid, id);
@@ -103,8 +123,7 @@ impl LockState {
 
 impl Drop for HeldLocks {
     fn drop(&mut self) {
-        self.table.state.lock().holders.retain(|_, holder| *holder != self.xid);
-        self.table.released.notify_waiters();
+        self.release_since(0);
     }
 }
 
@@ -113,10 +132,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn locks_taken_late_can_be_released_first() {
+        let table = Arc::new(LockTable::default());
+        let mut first = HeldLocks::new(Arc::clone(&table), Xid(1));
+        let mut second = HeldLocks::new(Arc::clone(&table), Xid(2));
+        first.acquire(TableId(10)).await.unwrap();
+        let count = first.count();
+        first.acquire(TableId(20)).await.unwrap();
+        first.acquire(TableId(10)).await.unwrap();
+        first.release_since(count);
+        second.acquire(TableId(20)).await.unwrap();
+        assert_eq!(table.state.lock().holders.get(&TableId(10)), Some(&Xid(1)));
+        drop((first, second));
+        assert!(table.state.lock().holders.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_circle_of_waits_is_refused() {
         let table = Arc::new(LockTable::default());
-        let first = HeldLocks::new(Arc::clone(&table), Xid(1));
-        let second = HeldLocks::new(Arc::clone(&table), Xid(2));
+        let mut first = HeldLocks::new(Arc::clone(&table), Xid(1));
+        let mut second = HeldLocks::new(Arc::clone(&table), Xid(2));
         first.acquire(TableId(10)).await.unwrap();
         second.acquire(TableId(20)).await.unwrap();
         let waiting = tokio::spawn(async move {

@@ -10,12 +10,15 @@
 //!    others meanwhile stay; a name taken or a table dropped meanwhile is an error, and nothing
 //!    of the transaction remains.
 //! 4. ROLLBACK forgets the changes; segments that were written for them are removed.
+//! 5. ROLLBACK TO a savepoint forgets the changes since it, in the same way, and releases the locks
+//!    taken since. The snapshot of rule 1 stays what it is.
 //!
-//! Not here yet: UPDATE and DELETE with their conflicts, SERIALIZABLE, savepoints.
+//! Not here yet: UPDATE and DELETE with their conflicts, SERIALIZABLE.
 
 pub mod garbage;
 pub mod lock;
 pub mod manager;
+mod savepoint;
 
 use std::sync::Arc;
 
@@ -25,6 +28,7 @@ use crate::catalog::{Change, Snapshot};
 use crate::error::{Error, Result, code};
 use lock::HeldLocks;
 use manager::TransactionManager;
+use savepoint::Savepoint;
 
 /// A transaction in progress. Dropping it rolls it back.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Transaction {
     /// What statements of this transaction see: the snapshot with its own changes applied.
     view: Arc<Snapshot>,
     changes: Vec<Change>,
+    /// The oldest first; each one's changes are a prefix of those of the next.
+    savepoints: Vec<Savepoint>,
     locks: HeldLocks,
     read_only: bool,
     /// Whether a statement has read the snapshot already, so that it must not move.
@@ -45,7 +51,16 @@ impl Transaction {
     pub(crate) fn new(manager: Arc<TransactionManager>, xid: Xid, read_only: bool) -> Self {
         let view = manager.snapshot();
         let locks = HeldLocks::new(manager.locks(), xid);
-        Self { xid, manager, view, changes: Vec::new(), locks, read_only, used: false }
+        Self {
+            xid,
+            manager,
+            view,
+            changes: Vec::new(),
+            savepoints: Vec::new(),
+            locks,
+            read_only,
+            used: false,
+        }
     }
 
     /// Its number.
@@ -64,6 +79,9 @@ impl Transaction {
         if !self.used {
             self.used = true;
             self.view = self.manager.snapshot();
+            for savepoint in &mut self.savepoints {
+                savepoint.move_to(&self.view);
+            }
         }
     }
 
@@ -126,6 +144,7 @@ impl Drop for Transaction {
         if !self.changes.is_empty() {
             // The view holds the segments too: it goes first, so that their files can go.
             self.view = Arc::default();
+            self.savepoints.clear();
             self.manager.discard(std::mem::take(&mut self.changes));
         }
     }

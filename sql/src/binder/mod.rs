@@ -5,6 +5,7 @@
 //! planner over our catalog and functions ([`provider`], [`planner`]), and finished
 //! ([`crate::rewrite::finish`]: types of literals, casts, scalar subqueries).
 
+mod array_subquery;
 mod expression;
 mod insert;
 mod naming;
@@ -12,6 +13,7 @@ mod planner;
 mod prepare;
 mod provider;
 mod session_functions;
+mod system_type;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
@@ -28,6 +30,7 @@ use crate::rewrite;
 use crate::statement::{CreateTableAs, Delete, Insert};
 use crate::types::SqlType;
 use provider::Provider;
+pub use session_functions::VERSION;
 
 /// Binds statements against one catalog snapshot for one session.
 pub struct Binder<'a> {

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::naming::{self, Columns};
-use super::session_functions;
+use super::{array_subquery, session_functions, system_type};
 use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,6 +51,10 @@ impl VisitorMut for Preparation<'_> {
     fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Error> {
         self.columns.leave();
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        flow(array_subquery::replace(expr))
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
@@ -130,6 +134,9 @@ impl Preparation<'_> {
             return Err(Error::not_supported("DISTINCT ON"));
         }
         self.lateral_aliases(select)?;
+        if self.columns.is_outermost() {
+            system_type::show_names(&mut select.projection);
+        }
         naming::name_outputs(select, self.columns.is_outermost());
         Ok(())
     }
@@ -257,6 +264,7 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
         Expr::Cast { array: true, .. } | Expr::Array(_) => {
             return Err(Error::not_supported("type array"));
         }
+        Expr::Cast { expr, data_type, .. } => system_type::replacement(expr, data_type),
         Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => None,
         Expr::Function(function) => session_functions::function(function, session)?,
         _ => None,

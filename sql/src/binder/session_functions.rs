@@ -10,8 +10,8 @@ use super::prepare::{call, cast, null, number, string};
 use crate::catalog::SessionValues;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What VERSION() says; drivers parse it.
-const VERSION: &str = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.77467";
+/// What VERSION() says; drivers parse it. The last word is Redshift's release.
+pub const VERSION: &str = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.77467";
 
 /// Names that stand for a value without parentheses.
 const KEYWORDS: [&str; 9] = [

@@ -74,7 +74,8 @@ const SHARED_SCALAR: [&str; 41] = [
 const SHARED_SCALAR_MORE: [&str; 8] =
     ["strpos", "substr", "tan", "to_hex", "translate", "trunc", "upper", "concat"];
 /// DataFusion's aggregates whose results are those of Redshift.
-const SHARED_AGGREGATE: [&str; 14] = [
+const SHARED_AGGREGATE: [&str; 15] = [
+    "array_agg",
     "bit_and",
     "bit_or",
     "bool_and",

@@ -8,6 +8,7 @@ mod copy;
 mod create_table;
 mod data;
 mod session;
+mod spelling;
 mod table_attributes;
 mod tokens;
 
@@ -40,7 +41,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Parsed>> {
         let own_tokens = if is_word(&first.token, "copy") {
             tokenize_raw(text)?[token_range].to_vec()
         } else {
-            statement_tokens.to_vec()
+            spelling::known(statement_tokens)
         };
         let statement = parse_one(own_tokens, limits, &positions)?;
         parsed.push(Parsed { statement, text: range });
@@ -53,7 +54,7 @@ pub fn parse_expression(text: &str, limits: &Limits) -> Result<ast::Expr> {
     check_text(text, limits)?;
     let tokens = tokenize(text)?;
     check_shape(&tokens, limits)?;
-    let mut tokens = Tokens::new(tokens, limits);
+    let mut tokens = Tokens::new(spelling::known(&tokens), limits);
     let expression = tokens.expression().and_then(|expression| {
         tokens.end()?;
         Ok(expression)
@@ -107,8 +108,11 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
             tokens.expect_word("transaction")?;
             session::begin(tokens)
         }
-        "commit" | "end" => session::finish(tokens, Statement::Commit),
-        "rollback" | "abort" => session::finish(tokens, Statement::Rollback),
+        "commit" | "end" => session::commit(tokens),
+        "rollback" | "abort" => session::rollback(tokens),
+        "savepoint" => tokens.name().map(Statement::Savepoint),
+        "release" => session::release(tokens),
+        "discard" => session::discard(tokens),
         "prepare" => session::prepare(tokens),
         "execute" => session::execute(tokens),
         "deallocate" => session::deallocate(tokens),
@@ -123,27 +127,9 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
 /// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
 /// error.
 fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
-    const KNOWN: [&str; 21] = [
-        "update",
-        "merge",
-        "unload",
-        "grant",
-        "revoke",
-        "comment",
-        "lock",
-        "call",
-        "use",
-        "savepoint",
-        "release",
-        "listen",
-        "notify",
-        "unlisten",
-        "do",
-        "refresh",
-        "import",
-        "attach",
-        "detach",
-        "describe",
+    const KNOWN: [&str; 20] = [
+        "update", "merge", "unload", "grant", "revoke", "comment", "lock", "call", "use", "move",
+        "listen", "notify", "unlisten", "do", "refresh", "import", "attach", "detach", "describe",
         "reindex",
     ];
     if KNOWN.contains(&word) {

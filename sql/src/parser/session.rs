@@ -152,15 +152,43 @@ fn transaction_modes(tokens: &mut Tokens<'_>) -> Result<Begin> {
     }
 }
 
-/// After COMMIT, END, ROLLBACK or ABORT.
-pub(super) fn finish(tokens: &mut Tokens<'_>, statement: Statement) -> Result<Statement> {
+/// After COMMIT or END.
+pub(super) fn commit(tokens: &mut Tokens<'_>) -> Result<Statement> {
     if !tokens.take_word("work") {
         tokens.take_word("transaction");
     }
-    if tokens.next_is_word("to") {
-        return Err(Error::not_supported("SAVEPOINT"));
+    Ok(Statement::Commit)
+}
+
+/// After ROLLBACK or ABORT.
+pub(super) fn rollback(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if !tokens.take_word("work") {
+        tokens.take_word("transaction");
     }
-    Ok(statement)
+    if tokens.take_word("to") {
+        return savepoint_name(tokens).map(Statement::RollbackTo);
+    }
+    Ok(Statement::Rollback)
+}
+
+/// After RELEASE.
+pub(super) fn release(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    savepoint_name(tokens).map(Statement::Release)
+}
+
+/// [SAVEPOINT] name. The word alone is the name.
+fn savepoint_name(tokens: &mut Tokens<'_>) -> Result<String> {
+    let first = tokens.name()?;
+    if first == "savepoint" && !tokens.at_end() { tokens.name() } else { Ok(first) }
+}
+
+/// After DISCARD.
+pub(super) fn discard(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.take_word("all") {
+        return Ok(Statement::DiscardAll);
+    }
+    let what = tokens.word()?;
+    Err(Error::not_supported(format!("DISCARD {}", what.to_ascii_uppercase())))
 }
 
 /// After PREPARE.
@@ -214,33 +242,49 @@ fn all_or_name(tokens: &mut Tokens<'_>) -> Result<Option<String>> {
 /// After DECLARE.
 pub(super) fn declare(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let name = tokens.name()?;
+    loop {
+        // A result never changes once it is begun, which is what INSENSITIVE asks for.
+        if tokens.take_word("insensitive") || tokens.take_words(&["no", "scroll"]) {
+            continue;
+        }
+        if tokens.next_is_word("binary") {
+            return Err(Error::not_supported("a BINARY cursor"));
+        }
+        if tokens.next_is_word("scroll") {
+            return Err(Error::not_supported("a SCROLL cursor"));
+        }
+        break;
+    }
     tokens.expect_word("cursor")?;
+    let with_hold = tokens.take_words(&["with", "hold"]);
+    if !with_hold {
+        tokens.take_words(&["without", "hold"]);
+    }
     tokens.expect_word("for")?;
     let query = tokens.query()?;
-    Ok(Statement::DeclareCursor(DeclareCursor { name, query }))
+    Ok(Statement::DeclareCursor(DeclareCursor { name, with_hold, query }))
 }
 
-/// After FETCH.
+/// After FETCH: forward only, as in Redshift.
 pub(super) fn fetch(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    const BACKWARD: [&str; 6] = ["prior", "first", "last", "absolute", "relative", "backward"];
+    if let Some(direction) = BACKWARD.iter().find(|word| tokens.next_is_word(word)) {
+        return Err(Error::not_supported(format!("FETCH {}", direction.to_ascii_uppercase())));
+    }
     let rows = if tokens.take_word("next") {
         Some(1)
-    } else if tokens.take_word("all") {
-        None
-    } else if tokens.take_word("forward") {
+    } else {
+        tokens.take_word("forward");
         if tokens.take_word("all") {
             None
-        } else if tokens.next_is_word("from") || tokens.next_is_word("in") {
-            Some(1)
-        } else {
+        } else if tokens.peek_unsigned() {
             Some(tokens.unsigned()?)
+        } else {
+            Some(1)
         }
-    } else if tokens.next_is_word("from") || tokens.next_is_word("in") {
-        Some(1)
-    } else {
-        return Err(tokens.unexpected());
     };
     if !tokens.take_word("in") {
-        tokens.expect_word("from")?;
+        tokens.take_word("from");
     }
     Ok(Statement::Fetch(Fetch { name: tokens.name()?, rows }))
 }

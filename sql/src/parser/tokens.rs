@@ -205,6 +205,10 @@ impl Tokens<'_> {
         )
     }
 
+    pub(super) fn peek_unsigned(&self) -> bool {
+        matches!(self.parser.peek_token_ref().token, Token::Number(..))
+    }
+
     pub(super) fn unsigned(&mut self) -> Result<u64> {
         let value = match &self.parser.peek_token_ref().token {
             Token::Number(text, _) => text.parse().ok(),

@@ -2,6 +2,7 @@
 //! subqueries; and the optimizer rules that are safe.
 
 mod constant;
+mod correlated_scalar;
 mod eliminate_duplicated;
 mod expression;
 mod optimizer;
@@ -32,6 +33,7 @@ fn finish_node(plan: LogicalPlan) -> datafusion::common::Result<Transformed<Logi
     if matches!(plan, LogicalPlan::Limit(_)) {
         return Ok(Transformed::no(plan));
     }
+    let plan = correlated_scalar::join(plan)?.data;
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&scan.projected_schema);

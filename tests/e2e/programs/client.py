@@ -126,6 +126,32 @@ def psycopg3_transaction():
     assert connection.execute("SELECT a FROM x").fetchall() == [(2,)]
 
 
+def psycopg3_server_cursor():
+    psycopg, connection = psycopg3()
+    make_digits(connection)
+    with connection.transaction(), connection.cursor("Srv") as cursor:
+        cursor.execute(THOUSAND)
+        assert [column.name for column in cursor.description] == ["?column?"], cursor.description
+        cursor.itersize = 70
+        assert sorted(row[0] for row in cursor) == list(range(1000))
+
+
+def psycopg3_savepoint():
+    psycopg, connection = psycopg3()
+    connection.execute("CREATE TABLE x (a int)")
+    with connection.transaction():
+        connection.execute("INSERT INTO x VALUES (1)")
+        try:
+            with connection.transaction():
+                connection.execute("INSERT INTO x VALUES (2)")
+                connection.execute("SELECT 1/0")
+        except psycopg.errors.DivisionByZero:
+            pass
+        with connection.transaction():
+            connection.execute("INSERT INTO x VALUES (3)")
+    assert connection.execute("SELECT a FROM x ORDER BY a").fetchall() == [(1,), (3,)]
+
+
 # psycopg2: the simple protocol.
 
 
@@ -158,6 +184,18 @@ def psycopg2_transaction():
         connection.rollback()
         cursor.execute("SELECT count(*) FROM x")
         assert cursor.fetchone() == (0,)
+
+
+def psycopg2_server_cursor():
+    import psycopg2
+
+    connection = psycopg2.connect("")
+    with connection, connection.cursor() as cursor:
+        make_digits(cursor)
+    with connection, connection.cursor("srv") as cursor:
+        cursor.itersize = 70
+        cursor.execute(THOUSAND)
+        assert sorted(row[0] for row in cursor) == list(range(1000))
 
 
 def psycopg2_cancel():
@@ -245,6 +283,56 @@ def odbc_transaction():
     connection.commit()
     assert cursor.execute("SELECT sum(a) FROM x").fetchone()[0] == 2
     connection.commit()
+
+
+def odbc_savepoint():
+    # By default the driver guards each statement of a transaction by a savepoint.
+    connection = odbc(autocommit=False)
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE x (a int)")
+    cursor.execute("INSERT INTO x VALUES (1)")
+    fails(lambda: cursor.execute("SELECT * FROM nowhere"), "42P01")
+    cursor.execute("INSERT INTO x VALUES (2)")
+    connection.commit()
+    assert cursor.execute("SELECT sum(a) FROM x").fetchone()[0] == 3
+    connection.commit()
+
+
+def odbc_declare_fetch():
+    # Every query goes through a cursor of SQL, in autocommit mode, too.
+    for autocommit in (True, False):
+        connection = odbc(autocommit=autocommit, UseDeclareFetch=1, Fetch=33)
+        cursor = connection.cursor()
+        if autocommit:
+            make_digits(cursor)
+        cursor.execute(THOUSAND)
+        values = []
+        while rows := cursor.fetchmany(50):
+            values += [row[0] for row in rows]
+        assert sorted(values) == list(range(1000))
+        assert cursor.execute("SELECT 7").fetchone()[0] == 7
+        cursor.close()
+        if not autocommit:
+            connection.commit()
+
+
+def odbc_catalog():
+    cursor = odbc().cursor()
+    cursor.execute("CREATE TABLE item (id int NOT NULL, name varchar(20), price decimal(8,2))")
+    tables = [(row.table_name, row.table_type) for row in cursor.tables(schema="public")]
+    assert tables == [("item", "TABLE")], tables
+    columns = cursor.columns(table="item", schema="public").fetchall()
+    columns = [(c.column_name, c.type_name, c.column_size, c.nullable) for c in columns]
+    expected = [("id", "int4", 10, 0), ("name", "varchar", 20, 1), ("price", "numeric", 8, 1)]
+    assert columns == expected, columns
+    assert cursor.primaryKeys("item").fetchall() == []
+    if os.environ.get("BLUESHIFT_TEST_URL") is None:
+        # What the driver asks for these is of PostgreSQL 8.0 and gone from later releases.
+        assert cursor.foreignKeys("item").fetchall() == []
+        statistics = cursor.statistics("item").fetchall()
+        assert [row for row in statistics if row.index_name] == [], statistics
+    cursor.getTypeInfo().fetchall()
+    assert cursor.procedures().fetchall() is not None
 
 
 def odbc_cancel():

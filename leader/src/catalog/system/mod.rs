@@ -1,0 +1,103 @@
+//! The system catalog: schema `pg_catalog`, computed from a snapshot whenever a query reads it.
+//!
+//! Nothing here is stored. A system table is a file in [`table`] that turns a [`SystemCatalog`] (a
+//! snapshot, seen by one session) into rows; a system function is a row of a list in [`function`].
+//! Both are planned and run like the tables and functions of users, so that they may be joined with
+//! those. What is shown is what is: a kind of object that cannot exist here has an empty table.
+//!
+//! Oids are those of the durable catalog for what users made, and those of PostgreSQL for what it
+//! has as well.
+
+mod column;
+mod function;
+mod provider;
+mod relation;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod value;
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::ScalarUDF;
+use sql::SessionValues;
+
+use crate::catalog::Snapshot;
+use crate::engine::SUPERUSER;
+
+/// The schema of the system catalog.
+pub const PG_CATALOG: &str = sql::SYSTEM_SCHEMA;
+/// Its number, as in PostgreSQL.
+const PG_CATALOG_OID: u32 = 11;
+/// The number of the database: there is one.
+const DATABASE_OID: u32 = 1;
+/// The number of the place where all data is.
+const TABLESPACE_OID: u32 = 1663;
+/// What pg_encoding_to_char calls UTF8.
+const ENCODING_UTF8: u32 = 6;
+
+/// A snapshot of the catalog as a session may see it.
+#[derive(Debug, Clone)]
+pub struct SystemCatalog {
+    snapshot: Arc<Snapshot>,
+    session: Arc<SessionValues>,
+}
+
+impl SystemCatalog {
+    /// The system catalog of a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, session: Arc<SessionValues>) -> Self {
+        Self { snapshot, session }
+    }
+
+    /// The system table of that name, ready to be scanned.
+    pub fn table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let table = table::find(name)?;
+        Some(Arc::new(provider::SystemTableProvider::new(table, self.clone())))
+    }
+
+    /// The system function of that name.
+    pub fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        function::find(name, self)
+    }
+
+    /// The number of a user, 0 for a name that nobody has.
+    fn user_oid(&self, name: &str) -> u32 {
+        self.snapshot.user(name).map_or(0, |user| user.oid)
+    }
+
+    /// The owner of what the system itself made.
+    fn system_owner(&self) -> u32 {
+        self.user_oid(SUPERUSER)
+    }
+
+    /// The number of a schema, 0 for a name that none has.
+    fn schema_oid(&self, name: &str) -> u32 {
+        if name == PG_CATALOG {
+            return PG_CATALOG_OID;
+        }
+        self.snapshot.schema(name).map_or(0, |schema| schema.oid)
+    }
+
+    /// The name of a schema.
+    fn schema_name(&self, oid: i64) -> Option<String> {
+        if oid == i64::from(PG_CATALOG_OID) {
+            return Some(PG_CATALOG.to_owned());
+        }
+        self.snapshot
+            .schemas()
+            .find(|schema| i64::from(schema.oid) == oid)
+            .map(|schema| schema.name.clone())
+    }
+
+    /// Whether the session's user may do everything.
+    fn is_superuser(&self) -> bool {
+        self.snapshot.user(&self.session.current_user).is_some_and(|user| user.superuser)
+    }
+}
+
+/// Whether pg_catalog has a table of that name.
+pub fn is_system_table(name: &str) -> bool {
+    table::find(name).is_some()
+}

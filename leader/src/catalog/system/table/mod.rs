@@ -1,0 +1,145 @@
+//! The system tables, one file each: a table's columns, and a function that adds its rows.
+//!
+//! Columns are those of PostgreSQL 8.0 with Redshift's additions, and those of later releases that
+//! clients of an old server ask for all the same. A row names the columns whose value it knows to
+//! differ from the column's default, which is true of everything that can exist here.
+
+mod pg_am;
+mod pg_attrdef;
+mod pg_attribute;
+mod pg_auth_members;
+mod pg_class;
+mod pg_collation;
+mod pg_constraint;
+mod pg_database;
+mod pg_depend;
+mod pg_description;
+mod pg_enum;
+mod pg_extension;
+mod pg_group;
+mod pg_index;
+mod pg_indexes;
+mod pg_inherits;
+mod pg_namespace;
+mod pg_proc;
+mod pg_range;
+mod pg_rewrite;
+mod pg_roles;
+mod pg_settings;
+mod pg_shdescription;
+mod pg_table_def;
+mod pg_tables;
+mod pg_tablespace;
+mod pg_trigger;
+mod pg_type;
+mod pg_user;
+mod pg_views;
+
+use super::SystemCatalog;
+use super::column::Column;
+use super::value::Value;
+
+/// A system table.
+#[derive(Debug)]
+pub(crate) struct SystemTable {
+    /// Its number: PostgreSQL's, or one of [`OWN_OIDS`] and above.
+    pub(crate) oid: u32,
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// A table, or a view on others.
+    pub(crate) is_view: bool,
+    /// In order.
+    pub(crate) columns: &'static [Column],
+    /// Adds the rows.
+    pub(crate) rows: fn(&SystemCatalog, &mut Rows),
+}
+
+/// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
+const OWN_OIDS: u32 = 12_000;
+
+static TABLES: [&SystemTable; 30] = [
+    &pg_am::TABLE,
+    &pg_attrdef::TABLE,
+    &pg_attribute::TABLE,
+    &pg_auth_members::TABLE,
+    &pg_class::TABLE,
+    &pg_collation::TABLE,
+    &pg_constraint::TABLE,
+    &pg_database::TABLE,
+    &pg_depend::TABLE,
+    &pg_description::TABLE,
+    &pg_enum::TABLE,
+    &pg_extension::TABLE,
+    &pg_group::TABLE,
+    &pg_index::TABLE,
+    &pg_indexes::TABLE,
+    &pg_inherits::TABLE,
+    &pg_namespace::TABLE,
+    &pg_proc::TABLE,
+    &pg_range::TABLE,
+    &pg_rewrite::TABLE,
+    &pg_roles::TABLE,
+    &pg_settings::TABLE,
+    &pg_shdescription::TABLE,
+    &pg_table_def::TABLE,
+    &pg_tables::TABLE,
+    &pg_tablespace::TABLE,
+    &pg_trigger::TABLE,
+    &pg_type::TABLE,
+    &pg_user::TABLE,
+    &pg_views::TABLE,
+];
+
+/// All system tables.
+pub(super) fn all() -> &'static [&'static SystemTable] {
+    &TABLES
+}
+
+/// The system table of that name.
+pub(super) fn find(name: &str) -> Option<&'static SystemTable> {
+    TABLES.iter().find(|table| table.name == name).copied()
+}
+
+/// The rows of a kind of object that cannot exist here.
+fn none(_catalog: &SystemCatalog, _rows: &mut Rows) {}
+
+/// The rows of a system table while they are made, by column.
+pub(crate) struct Rows {
+    columns: &'static [Column],
+    values: Vec<Vec<Value>>,
+    count: usize,
+}
+
+impl Rows {
+    /// No rows yet.
+    pub(super) fn new(table: &SystemTable) -> Self {
+        Self {
+            columns: table.columns,
+            values: table.columns.iter().map(|_| Vec::new()).collect(),
+            count: 0,
+        }
+    }
+
+    /// Adds a row: these columns have these values, all others their default.
+    fn add<const N: usize>(&mut self, named: [(&'static str, Value); N]) {
+        for (column, values) in self.columns.iter().zip(&mut self.values) {
+            values.push(column.default.into());
+        }
+        for (name, value) in named {
+            let position = self.columns.iter().position(|column| column.name == name);
+            let position = position.expect("a row names columns of its own table");
+            self.values[position][self.count] = value;
+        }
+        self.count += 1;
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The values, by column.
+    pub(super) fn into_columns(self) -> Vec<Vec<Value>> {
+        self.values
+    }
+}

@@ -1,0 +1,28 @@
+//! pg_attrdef: the defaults of columns. They have no number of their own: relation and column name
+//! them.
+
+use super::{Rows, SystemTable};
+use crate::catalog::system::SystemCatalog;
+use crate::catalog::system::column::{int2, oid, text};
+
+pub(super) const TABLE: SystemTable = SystemTable {
+    oid: 2604,
+    name: "pg_attrdef",
+    is_view: false,
+    columns: &[oid("adrelid"), int2("adnum"), text("adbin"), text("adsrc")],
+    rows,
+};
+
+fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
+    for entry in catalog.snapshot.tables() {
+        for (number, column) in (1i64..).zip(&entry.columns) {
+            let Some(default) = &column.default else { continue };
+            rows.add([
+                ("adrelid", entry.id.0.into()),
+                ("adnum", number.into()),
+                ("adbin", default.clone().into()),
+                ("adsrc", default.clone().into()),
+            ]);
+        }
+    }
+}
