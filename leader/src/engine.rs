@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, Weak};
 
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use compute::object_storage::ObjectStorage;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
@@ -19,7 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
-use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableEntry, UserEntry};
+use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
@@ -156,7 +157,7 @@ impl Engine {
             table: entry.id,
             name: entry.name.clone(),
             schema: Arc::new(entry.table_schema()),
-            arrow_schema: entry.arrow_schema(),
+            arrow_schema: marked_schema(entry),
             distribution: match entry.distribution {
                 DistributionStyle::Auto | DistributionStyle::Even => compute::Distribution::Even,
                 DistributionStyle::All => compute::Distribution::All,
@@ -198,6 +199,26 @@ impl Drop for Engine {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The schema of the table's rows, in which columns without a blank at the end of any value are
+/// marked: those can be compared as they are.
+fn marked_schema(entry: &TableEntry) -> SchemaRef {
+    let schema = entry.arrow_schema();
+    let is_marked =
+        |column: &TableColumn| {
+            entry.slices.iter().flatten().all(|segment| {
+                segment.column(column.id).is_some_and(|known| !known.has_trailing_blank)
+            })
+        };
+    let fields = schema.fields().iter().zip(&entry.columns).map(|(field, column)| {
+        if *field.data_type() == DataType::Utf8View && is_marked(column) {
+            Arc::new(sql::types::without_blanks(field.as_ref().clone()))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn verifier(password: &str) -> Result<ScramVerifier> {

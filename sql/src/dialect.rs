@@ -1,8 +1,19 @@
 //! Text to tokens, with Redshift's identifiers: folded to lower case even in double quotes, since
 //! `enable_case_sensitive_identifier` is off.
+//!
+//! The grammar is `sqlparser`'s for Redshift, corrected where it differs from what Redshift does:
+//! operators bind as in Postgres, a backslash in an ordinary string is a plain character
+//! (`standard_conforming_strings` is on), and GROUP BY knows ROLLUP, CUBE and GROUPING SETS.
 
-use datafusion::sql::sqlparser::dialect::RedshiftSqlDialect;
+use datafusion::sql::sqlparser::dialect::{
+    Dialect, PostgreSqlDialect, Precedence, RedshiftSqlDialect,
+};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use std::any::TypeId;
+use std::iter::Peekable;
+use std::str::Chars;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -10,7 +21,143 @@ use crate::error::{Error, ErrorKind, Result};
 const IDENTIFIER_BYTES_MAX: usize = 127;
 
 /// The dialect that the parser is given.
-pub(crate) static DIALECT: RedshiftSqlDialect = RedshiftSqlDialect {};
+pub(crate) static DIALECT: Redshift = Redshift;
+
+const BASE: RedshiftSqlDialect = RedshiftSqlDialect {};
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Redshift;
+
+impl Dialect for Redshift {
+    /// What the parser asks of a dialect by name it asks of Redshift's.
+    fn dialect(&self) -> TypeId {
+        BASE.dialect()
+    }
+
+    fn is_nested_delimited_identifier_start(&self, ch: char) -> bool {
+        BASE.is_nested_delimited_identifier_start(ch)
+    }
+
+    fn peek_nested_delimited_identifier_quotes(
+        &self,
+        chars: Peekable<Chars<'_>>,
+    ) -> Option<(char, Option<char>)> {
+        BASE.peek_nested_delimited_identifier_quotes(chars)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        BASE.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        BASE.is_identifier_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        BASE.is_reserved_for_identifier(keyword)
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+
+    fn get_next_precedence(
+        &self,
+        parser: &Parser<'_>,
+    ) -> Option<std::result::Result<u8, ParserError>> {
+        // A colon belongs to PartiQL here.
+        match parser.peek_token_ref().token {
+            Token::Colon => None,
+            _ => POSTGRES.get_next_precedence(parser),
+        }
+    }
+
+    fn convert_type_before_value(&self) -> bool {
+        true
+    }
+
+    fn supports_connect_by(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_top_before_distinct(&self) -> bool {
+        true
+    }
+
+    fn supports_partiql(&self) -> bool {
+        true
+    }
+
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
+    fn supports_string_literal_backslash_escape(&self) -> bool {
+        false
+    }
+
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_single_quotes(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_with_alias(&self) -> bool {
+        true
+    }
+
+    fn supports_select_exclude(&self) -> bool {
+        true
+    }
+
+    fn supports_create_table_like_parenthesized(&self) -> bool {
+        true
+    }
+
+    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+}
 
 /// Splits the text into tokens and folds identifiers.
 pub(crate) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {

@@ -218,7 +218,16 @@ fn from_plan_message(message: &str) -> Error {
     let first_line = message.lines().next().unwrap_or(message);
     if let Some(rest) = first_line.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or(rest);
-        return undefined_function(name);
+        return undefined_function(name, &[]);
+    }
+    if let Some((operation, _)) = first_line.split_once(" queries have different number of columns")
+    {
+        return Error::syntax(format!(
+            "each {operation} query must have the same number of columns"
+        ));
+    }
+    if first_line.contains("subquery should only return one column") {
+        return Error::syntax("subquery must return only one column");
     }
     if first_line.contains("must be in GROUP BY or an aggregate function")
         || first_line.contains("must appear in the GROUP BY clause")
@@ -236,12 +245,10 @@ fn from_plan_message(message: &str) -> Error {
     if first_line.contains("No function matches")
         || first_line.contains("Failed to coerce arguments")
     {
-        return Error::new(
-            ErrorKind::UndefinedFunction,
-            "no function matches the given name and argument types",
-        )
-        .with_detail(message)
-        .with_hint("You may need to add explicit type casts.");
+        return undefined_call(message);
+    }
+    if first_line.contains("nnot be nested") || first_line.contains("nested aggregate") {
+        return Error::new(ErrorKind::Grouping, "aggregate function calls cannot be nested");
     }
     if first_line.contains("annot coerce") || first_line.contains("annot infer common") {
         return Error::new(ErrorKind::DatatypeMismatch, lower_first(first_line));
@@ -249,11 +256,86 @@ fn from_plan_message(message: &str) -> Error {
     Error::new(ErrorKind::DatatypeMismatch, lower_first(first_line))
 }
 
-/// No function of this name.
-pub(crate) fn undefined_function(name: &str) -> Error {
-    Error::new(ErrorKind::UndefinedFunction, format!("function {name}() does not exist")).with_hint(
+/// No function of this name takes these types.
+pub(crate) fn undefined_function(name: &str, types: &[String]) -> Error {
+    Error::new(
+        ErrorKind::UndefinedFunction,
+        format!("function {name}({}) does not exist", types.join(", ")),
+    )
+    .with_hint(
         "No function matches the given name and argument types. You may need to add explicit type casts.",
     )
+}
+
+/// The planner says `... argument types 'name(Type, ...)'. ...` of a call that has no function.
+fn undefined_call(message: &str) -> Error {
+    let call = message
+        .split_once("argument types '")
+        .and_then(|(_, rest)| rest.split_once("'."))
+        .and_then(|(call, _)| call.strip_suffix(')'))
+        .and_then(|call| call.split_once('('));
+    let Some((name, types)) = call else {
+        return Error::new(
+            ErrorKind::UndefinedFunction,
+            "no function matches the given name and argument types",
+        )
+        .with_detail(message)
+        .with_hint("You may need to add explicit type casts.");
+    };
+    let types: Vec<String> = split_types(types).iter().map(|name| sql_type_name(name)).collect();
+    if let (Some(symbol), [left, right]) = (crate::functions::operator_symbol(name), &types[..]) {
+        return Error::new(
+            ErrorKind::UndefinedFunction,
+            format!("operator does not exist: {left} {symbol} {right}"),
+        )
+        .with_hint(
+            "No operator matches the given name and argument type(s). You may need to add explicit type casts.",
+        );
+    }
+    undefined_function(name, &types)
+}
+
+/// Splits a list at its commas outside of parentheses.
+fn split_types(list: &str) -> Vec<&str> {
+    let mut types = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    for (index, character) in list.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                types.push(list[start..index].trim());
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    types.push(list[start..].trim());
+    types.retain(|name| !name.is_empty());
+    types
+}
+
+/// The SQL name of a type that the planner names as Arrow does.
+fn sql_type_name(arrow: &str) -> String {
+    let (name, modifier) = arrow.split_once('(').unwrap_or((arrow, ""));
+    match name {
+        "Null" => "unknown",
+        "Boolean" => "boolean",
+        "Int8" | "Int16" | "UInt8" => "smallint",
+        "Int32" | "UInt16" => "integer",
+        "Int64" | "UInt32" => "bigint",
+        "Float32" => "real",
+        "Float64" => "double precision",
+        "Decimal128" | "UInt64" => "numeric",
+        "Utf8" | "LargeUtf8" | "Utf8View" => "character varying",
+        "Date32" => "date",
+        "Time64" => "time without time zone",
+        "Timestamp" if modifier.contains(['"', '+']) => "timestamp with time zone",
+        "Timestamp" => "timestamp without time zone",
+        "Interval" => "interval",
+        _ => arrow,
+    }
+    .to_owned()
 }
 
 fn lower_first(message: &str) -> String {

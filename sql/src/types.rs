@@ -13,6 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Key of the field metadata whose value is the SQL type as [`SqlType`] displays it.
 pub const TYPE_METADATA_KEY: &str = "blueshift.type";
 
+/// Key of the field metadata that says whether strings of the field may end with a blank.
+pub const BLANKS_METADATA_KEY: &str = "blueshift.trailing_blanks";
+/// Its value for a field of which none does.
+pub const NO_BLANKS: &str = "none";
+
 /// Longest VARCHAR, in bytes.
 pub const VARCHAR_BYTES_MAX: u32 = 65_535;
 /// Longest CHAR, in bytes.
@@ -218,6 +223,25 @@ impl fmt::Display for SqlType {
             Self::Timestamp => formatter.write_str("timestamp without time zone"),
             Self::TimestampTz => formatter.write_str("timestamp with time zone"),
         }
+    }
+}
+
+/// The field, marked as one of which no string ends with a blank.
+pub fn without_blanks(field: Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(BLANKS_METADATA_KEY.to_owned(), NO_BLANKS.to_owned());
+    field.with_metadata(metadata)
+}
+
+/// What messages call the type of an expression.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Null => "unknown".to_owned(),
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "character varying".to_owned(),
+        DataType::Interval(_) => "interval".to_owned(),
+        DataType::Decimal128(..) => "numeric".to_owned(),
+        other => SqlType::from_arrow(other)
+            .map_or_else(|| other.to_string(), |sql_type| sql_type.to_string()),
     }
 }
 

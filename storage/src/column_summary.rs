@@ -19,6 +19,8 @@ pub(crate) struct Summary {
     pub(crate) zone: Zone,
     /// The values as a plain array.
     pub(crate) uncompressed_bytes: u64,
+    /// Whether a text ends with a blank.
+    pub(crate) has_trailing_blank: bool,
 }
 
 /// Summarizes `rows`, whose type is the Arrow type of `column_type`, and adds their values to
@@ -67,7 +69,7 @@ pub(crate) fn summarize(
         max: bounds.max,
         has_nan: bounds.has_nan,
     };
-    Summary { zone, uncompressed_bytes }
+    Summary { zone, uncompressed_bytes, has_trailing_blank: bounds.has_trailing_blank }
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ struct Bounds {
     min: Option<Constant>,
     max: Option<Constant>,
     has_nan: bool,
+    has_trailing_blank: bool,
 }
 
 /// Smallest and largest of the values, and each value different from the one before to `insert`:
@@ -108,7 +111,7 @@ fn int_bounds(bounds: Option<(i64, i64)>) -> Bounds {
     Bounds {
         min: bounds.map(|(min, _)| Constant::Int(min)),
         max: bounds.map(|(_, max)| Constant::Int(max)),
-        has_nan: false,
+        ..Bounds::default()
     }
 }
 
@@ -132,7 +135,7 @@ fn decimal_bounds(rows: &ArrayRef, distinct: &mut DistinctSketch) -> Bounds {
     Bounds {
         min: bounds.map(|(min, _)| Constant::Decimal(min)),
         max: bounds.map(|(_, max)| Constant::Decimal(max)),
-        has_nan: false,
+        ..Bounds::default()
     }
 }
 
@@ -155,15 +158,21 @@ where
         min: bounds.map(|(min, _)| Constant::Float(min)),
         max: bounds.map(|(_, max)| Constant::Float(max)),
         has_nan,
+        ..Bounds::default()
     }
 }
 
 fn text_bounds(rows: &ArrayRef, distinct: &mut DistinctSketch) -> Bounds {
     let values = rows.as_string_view().iter().flatten();
-    let bounds = fold(values, |value| distinct.insert(value.as_bytes()));
+    let mut has_trailing_blank = false;
+    let bounds = fold(values, |value| {
+        has_trailing_blank |= value.ends_with(' ');
+        distinct.insert(value.as_bytes());
+    });
     Bounds {
         min: bounds.map(|(min, _)| Constant::Text(text_lower_bound(min))),
         max: bounds.and_then(|(_, max)| text_upper_bound(max)).map(Constant::Text),
         has_nan: false,
+        has_trailing_blank,
     }
 }

@@ -9,7 +9,7 @@ use crate::predicate::Constant;
 use crate::zone_map::Zone;
 
 /// Version of [`SegmentInfo::to_bytes`].
-const INFO_VERSION: u16 = 1;
+const INFO_VERSION: u16 = 2;
 
 /// What is known about one column of one segment, or of several after [`ColumnStatistics::merge`].
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct ColumnStatistics {
     pub null_count: u64,
     /// Whether a value is NaN.
     pub has_nan: bool,
+    /// Whether a text ends with a blank, which comparisons have to pass over.
+    pub has_trailing_blank: bool,
     /// Estimates how many different values there are, NULL not counted.
     pub distinct: DistinctSketch,
     /// The values as plain arrays: width times rows, or the bytes of all texts.
@@ -54,6 +56,7 @@ impl ColumnStatistics {
         self.max = zone.max;
         self.null_count = zone.null_count;
         self.has_nan = zone.has_nan;
+        self.has_trailing_blank |= other.has_trailing_blank;
         self.distinct.merge(&other.distinct);
         self.uncompressed_bytes += other.uncompressed_bytes;
         self.encoded_bytes += other.encoded_bytes;
@@ -63,6 +66,7 @@ impl ColumnStatistics {
     pub(crate) fn write(&self, writer: &mut ByteWriter, row_count: u64) {
         writer.u32(self.id.0);
         self.zone(row_count).write(writer);
+        writer.u8(u8::from(self.has_trailing_blank));
         self.distinct.write(writer);
         writer.u64(self.uncompressed_bytes);
         writer.u64(self.encoded_bytes);
@@ -87,10 +91,19 @@ impl ColumnStatistics {
             max: zone.max,
             null_count: zone.null_count,
             has_nan: zone.has_nan,
+            has_trailing_blank: read_flag(reader, id)?,
             distinct: DistinctSketch::read(reader)?,
             uncompressed_bytes: reader.u64()?,
             encoded_bytes: reader.u64()?,
         })
+    }
+}
+
+fn read_flag(reader: &mut ByteReader<'_>, id: ColumnId) -> Result<bool, Unreadable> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Unreadable(format!("column {} has the flag {other}", id.0))),
     }
 }
 
@@ -174,6 +187,7 @@ mod tests {
             max,
             null_count: nulls,
             has_nan: false,
+            has_trailing_blank: nulls == 99,
             distinct,
             uncompressed_bytes: 800,
             encoded_bytes: 90,

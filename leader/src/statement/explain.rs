@@ -67,7 +67,7 @@ fn bind(
     match (statement, target) {
         (Statement::Query(query), _) => Ok(binder.bind_query(query, types)?),
         (Statement::CreateTableAs(statement), _) => Ok(binder.bind_ctas(statement)?),
-        (Statement::Insert(insert), Some(target)) => Ok(binder.bind_insert(insert, target)?),
+        (Statement::Insert(insert), Some(target)) => Ok(binder.bind_insert(insert, target, &[])?),
         _ => Err(Error::statement(
             code::FEATURE_NOT_SUPPORTED,
             "EXPLAIN is supported for SELECT, INSERT and CREATE TABLE AS",

@@ -29,7 +29,8 @@ pub(super) async fn run(
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     let plan = on_large_stack(move || {
-        let plan = binding.binder().bind_insert(insert_of(&whole)?, &target)?;
+        let plan =
+            binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
         binding.physical(plan, parameters)
     })
     .await?;
@@ -49,7 +50,8 @@ pub(super) async fn parameters(
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     on_large_stack(move || {
-        let plan = binding.binder().bind_insert(insert_of(&whole)?, &target)?;
+        let plan =
+            binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
         Ok(sql::parameter_types(&plan, &whole.parameter_types)?)
     })
     .await

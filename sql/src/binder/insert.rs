@@ -1,5 +1,6 @@
 //! INSERT and CREATE TABLE AS: plans whose output is exactly the columns of the target.
 
+use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::Binder;
 use crate::catalog::{TargetColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{CastMode, cast_call, cast_value};
+use crate::functions::{CastMode, UTC, cast_call, cast_value};
 use crate::limits::Limits;
 use crate::statement::{Insert, InsertSource, InsertValue};
 use crate::types::SqlType;
@@ -19,13 +20,14 @@ pub(super) fn bind(
     binder: &Binder<'_>,
     insert: &Insert,
     target: &TargetTable,
+    parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let named = named_columns(insert, target)?;
     match &insert.source {
-        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target),
-        InsertSource::Values(rows) => values(binder, rows, &named, target),
+        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target, &[]),
+        InsertSource::Values(rows) => values(binder, rows, &named, target, parameter_types),
         InsertSource::Query(query) => {
-            let plan = binder.bind_query(query, &[])?;
+            let plan = binder.bind_query(query, parameter_types)?;
             from_query(binder, plan, &named, target)
         }
     }
@@ -80,7 +82,9 @@ fn from_query(
     for (index, column) in target.columns.iter().enumerate() {
         let source = named.iter().position(|named| *named == index);
         let value = match source.and_then(|position| sources.get(position)) {
-            Some(source) => assign(Expr::Column(source.clone()), column.sql_type, &schema)?,
+            Some(source) => {
+                assign(Expr::Column(source.clone()), column.sql_type, &schema, binder.zone())?
+            }
             None => default_of(binder, column)?,
         };
         outputs.push(value.alias(column.name.clone()));
@@ -89,16 +93,16 @@ fn from_query(
 }
 
 /// A value brought to the type of its column.
-fn assign(value: Expr, sql_type: SqlType, schema: &DFSchema) -> Result<Expr> {
+fn assign(value: Expr, sql_type: SqlType, schema: &DFSchema, zone: &str) -> Result<Expr> {
     let is_string = matches!(sql_type, SqlType::Char(_) | SqlType::VarChar(_));
     if let Expr::Literal(literal, metadata) = &value {
-        let cast = cast_value(literal, sql_type, CastMode::Assignment)?;
+        let cast = cast_value(literal, sql_type, CastMode::Assignment, zone)?;
         return Ok(Expr::Literal(cast, metadata.clone()));
     }
     if value.get_type(schema)? == sql_type.arrow_type() && !is_string {
         return Ok(value);
     }
-    Ok(cast_call(value, sql_type, CastMode::Assignment))
+    Ok(cast_call(value, sql_type, CastMode::Assignment, zone))
 }
 
 fn default_of(binder: &Binder<'_>, column: &TargetColumn) -> Result<Expr> {
@@ -124,7 +128,7 @@ pub(super) fn default_expression(
     if value.contains_scalar_subquery() || value.any_column_refs() {
         return Err(Error::not_supported("a subquery or column in DEFAULT"));
     }
-    assign(value, sql_type, &DFSchema::empty())
+    assign(value, sql_type, &DFSchema::empty(), binder.zone())
 }
 
 /// VALUES: constants are evaluated here, row by row, without a plan for each.
@@ -133,6 +137,7 @@ fn values(
     rows: &[Vec<InsertValue>],
     named: &[usize],
     target: &TargetTable,
+    parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let defaults: Vec<Expr> =
         target.columns.iter().map(|column| default_of(binder, column)).collect::<Result<_>>()?;
@@ -145,9 +150,10 @@ fn values(
             let sql_type = target.columns[*index].sql_type;
             bound[*index] = match literal(expression) {
                 Some(literal) => {
-                    Expr::Literal(cast_value(&literal, sql_type, CastMode::Assignment)?, None)
+                    let zone = binder.zone();
+                    Expr::Literal(cast_value(&literal, sql_type, CastMode::Assignment, zone)?, None)
                 }
-                None => bind_value(binder, expression, sql_type)?,
+                None => bind_value(binder, expression, sql_type, parameter_types)?,
             };
         }
         bound_rows.push(bound);
@@ -168,21 +174,30 @@ fn values(
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
 }
 
-fn bind_value(binder: &Binder<'_>, expression: &ast::Expr, sql_type: SqlType) -> Result<Expr> {
+fn bind_value(
+    binder: &Binder<'_>,
+    expression: &ast::Expr,
+    sql_type: SqlType,
+    parameter_types: &[Option<DataType>],
+) -> Result<Expr> {
     if let ast::Expr::Value(value) = expression
         && let ast::Value::Placeholder(id) = &value.value
     {
-        // A parameter has the type of its column.
-        let field = arrow::datatypes::Field::new("", sql_type.arrow_type(), true);
+        // A parameter has the type that the client declared, else that of its column.
+        let position = id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+        let declared = position.checked_sub(1).and_then(|index| parameter_types.get(index));
+        let data_type = declared.cloned().flatten().unwrap_or_else(|| sql_type.arrow_type());
+        let field = arrow::datatypes::Field::new("", data_type, true);
         let placeholder = datafusion::logical_expr::expr::Placeholder::new_with_field(
             id.clone(),
             Some(Arc::new(field)),
         );
-        return assign(Expr::Placeholder(placeholder), sql_type, &DFSchema::empty());
+        let value = Expr::Placeholder(placeholder);
+        return assign(value, sql_type, &DFSchema::empty(), binder.zone());
     }
-    let bound = binder.plan_expressions(std::slice::from_ref(expression), &[])?;
+    let bound = binder.plan_expressions(std::slice::from_ref(expression), parameter_types)?;
     match bound.into_iter().next() {
-        Some(value) => assign(value, sql_type, &DFSchema::empty()),
+        Some(value) => assign(value, sql_type, &DFSchema::empty(), binder.zone()),
         None => Err(Error::new(ErrorKind::Internal, "a value has no expression")),
     }
 }
@@ -195,7 +210,9 @@ fn literal(expression: &ast::Expr) -> Option<ScalarValue> {
             ast::Value::Boolean(value) => Some(ScalarValue::Boolean(Some(*value))),
             // The cast reads a number as exactly as its column needs it.
             ast::Value::Number(text, _) => number(text, false),
-            ast::Value::SingleQuotedString(text) => Some(ScalarValue::Utf8View(Some(text.clone()))),
+            ast::Value::SingleQuotedString(text) | ast::Value::EscapedStringLiteral(text) => {
+                Some(ScalarValue::Utf8View(Some(text.clone())))
+            }
             _ => None,
         },
         ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => match expr.as_ref() {
@@ -250,9 +267,10 @@ fn stored(field: &arrow::datatypes::Field, value: Expr) -> Result<Expr> {
     let has_length = field.metadata().contains_key(crate::types::TYPE_METADATA_KEY);
     Ok(match sql_type {
         SqlType::VarChar(_) if !has_length => {
-            cast_call(value, SqlType::VarChar(crate::types::VARCHAR_BYTES_MAX), CastMode::Explicit)
+            let sql_type = SqlType::VarChar(crate::types::VARCHAR_BYTES_MAX);
+            cast_call(value, sql_type, CastMode::Explicit, UTC)
         }
         _ if *field.data_type() == sql_type.arrow_type() => value,
-        _ => cast_call(value, sql_type, CastMode::Explicit),
+        _ => cast_call(value, sql_type, CastMode::Explicit, UTC),
     })
 }

@@ -9,6 +9,7 @@ mod array_subquery;
 mod expression;
 mod insert;
 mod naming;
+mod operators;
 mod planner;
 mod prepare;
 mod provider;
@@ -60,16 +61,21 @@ impl<'a> Binder<'a> {
         let mut query = query.clone();
         prepare::query(&mut query, self.catalog, self.session)?;
         let plan = self.plan(query, parameter_types)?;
-        naming::restore(rewrite::finish(plan)?)
+        naming::restore(rewrite::finish(plan, self.zone())?)
     }
 
     /// The plan of an INSERT: its output is exactly the columns of the target, in order and type.
-    /// NOT NULL is left to the writer.
+    /// NOT NULL is left to the writer. `parameter_types` as for a query.
     ///
     /// # Errors
     /// As for a query, and for columns and values that do not fit the target.
-    pub fn bind_insert(&self, insert: &Insert, target: &TargetTable) -> Result<LogicalPlan> {
-        insert::bind(self, insert, target)
+    pub fn bind_insert(
+        &self,
+        insert: &Insert,
+        target: &TargetTable,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<LogicalPlan> {
+        insert::bind(self, insert, target, parameter_types)
     }
 
     /// The plan of CREATE TABLE AS: its output fields are the columns of the new table, with types
@@ -115,10 +121,15 @@ impl<'a> Binder<'a> {
         let bound = self.plan_expressions(std::slice::from_ref(expression), &[])?;
         match bound.into_iter().next().map(rewrite::fold).transpose()? {
             Some(Expr::Literal(value, _)) => {
-                Ok(crate::functions::cast_constant(&value, data_type)?)
+                Ok(crate::functions::cast_constant(&value, data_type, self.zone())?)
             }
             _ => Err(Error::not_supported("an expression that is not constant")),
         }
+    }
+
+    /// The time zone of the session.
+    fn zone(&self) -> &str {
+        &self.session.timezone
     }
 
     fn plan(&self, query: ast::Query, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan> {

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator};
 use std::sync::Arc;
 
-use crate::functions::{Arithmetic, arithmetic, concatenate, date_part};
+use crate::functions::{Arithmetic, arithmetic, concatenate, extract};
 use crate::types::SqlType;
 
 /// Plans + - * / % as functions that never wrap, and || as one that has a limit.
@@ -39,7 +39,7 @@ impl ExprPlanner for CheckedArithmetic {
     }
 
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(PlannerResult::Planned(date_part().call(args)))
+        Ok(PlannerResult::Planned(extract().call(args)))
     }
 }
 

@@ -7,9 +7,10 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::naming::{self, Columns};
-use super::{array_subquery, session_functions, system_type};
+use super::{array_subquery, operators, session_functions, system_type};
 use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::TIMEZONE;
 
 /// Prepares a query in place.
 pub(super) fn query(
@@ -62,20 +63,7 @@ impl VisitorMut for Preparation<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        flow(refuse_set_comparison(expr).and_then(|()| expression(expr, self.session)))
-    }
-}
-
-/// `<op> ALL (SELECT ...)` and `<op> ANY (SELECT ...)`: the planner's joins for them give wrong rows.
-fn refuse_set_comparison(expr: &Expr) -> Result<()> {
-    match expr {
-        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
-            if matches!(right.as_ref(), Expr::Subquery(_)) =>
-        {
-            Err(Error::not_supported("a comparison with ALL or ANY of a subquery")
-                .with_hint("Use IN, EXISTS, or a comparison with MIN or MAX."))
-        }
-        _ => Ok(()),
+        flow(expression(expr, self.session))
     }
 }
 
@@ -165,8 +153,8 @@ impl Preparation<'_> {
                 _ => {}
             }
         }
-        if let Some(selection) = &mut select.selection {
-            self.substitute(selection, &aliases)?;
+        for condition in [&mut select.selection, &mut select.qualify].into_iter().flatten() {
+            self.substitute(condition, &aliases)?;
         }
         Ok(())
     }
@@ -235,17 +223,15 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
             ast::Value::Number(text, _) if text.contains(['e', 'E']) => {
                 Some(cast(string(text), ast::DataType::DoublePrecision))
             }
+            ast::Value::EscapedStringLiteral(text) | ast::Value::NationalStringLiteral(text) => {
+                Some(string(text))
+            }
             _ => None,
         },
         Expr::UnaryOp { op, expr } => unary(*op, expr.as_mut())?,
-        Expr::BinaryOp {
-            left,
-            op: ast::BinaryOperator::BitwiseXor | ast::BinaryOperator::PGExp,
-            right,
-        } => {
-            let operands = [left, right].map(|side| std::mem::replace(side.as_mut(), null()));
-            let doubles = operands.map(|side| cast(side, ast::DataType::DoublePrecision));
-            Some(call("power", doubles.into()))
+        Expr::BinaryOp { left, op, right } => operators::binary(left, op, right),
+        Expr::Like { .. } | Expr::ILike { .. } | Expr::SimilarTo { .. } => {
+            operators::pattern(expr)?
         }
         Expr::Interval(interval) => {
             prepare_interval(interval);
@@ -255,7 +241,7 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
             Some(cast(std::mem::replace(expr.as_mut(), null()), data_type.clone()))
         }
         Expr::AtTimeZone { timestamp, time_zone } => Some(call(
-            "timezone",
+            TIMEZONE,
             vec![
                 std::mem::replace(time_zone.as_mut(), null()),
                 std::mem::replace(timestamp.as_mut(), null()),

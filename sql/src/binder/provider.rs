@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::planner::{CheckedArithmetic, RedshiftTypes};
 use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind};
-use crate::functions::{Registry, registry};
+use crate::functions::{Registry, registry, undefined};
 use crate::statement::TableName;
 
 /// The planner's view of one binding.
@@ -88,7 +88,11 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.function(name).or_else(|| self.functions.scalar(name))
+        let found = self.catalog.function(name).or_else(|| self.functions.scalar(name));
+        if found.is_none() && !self.functions.knows(name) {
+            return Some(Arc::new(undefined(name)));
+        }
+        found
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::prepare::{call, cast, null, number, string};
 use crate::catalog::SessionValues;
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::TIMEZONE;
 
 /// What VERSION() says; drivers parse it. The last word is Redshift's release.
 pub const VERSION: &str = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.77467";
@@ -82,6 +83,8 @@ pub(super) fn function(function: &mut Function, session: &SessionValues) -> Resu
             };
             Some(call(target, vec![argument]))
         }
+        "nullif" => Some(nullif(arguments(function)?)?),
+        "convert_timezone" => Some(convert_timezone(arguments(function)?)?),
         "dateadd" | "date_add" => Some(with_part("dateadd", arguments(function)?)?),
         "datediff" | "date_diff" => Some(with_part("datediff", arguments(function)?)?),
         "date_part" | "pgdate_part" => Some(with_part("date_part", arguments(function)?)?),
@@ -154,6 +157,24 @@ fn nvl2(arguments: Vec<Expr>) -> Result<Expr> {
     let [tested, not_null, otherwise] = exactly("nvl2", arguments)?;
     let condition = Expr::IsNotNull(Box::new(tested));
     Ok(case(vec![(condition, not_null)], Some(otherwise)))
+}
+
+/// NULLIF(a, b): NULL if they are equal, else a.
+fn nullif(arguments: Vec<Expr>) -> Result<Expr> {
+    let [value, other] = exactly("nullif", arguments)?;
+    let condition = binary(value.clone(), BinaryOperator::Eq, other);
+    Ok(case(vec![(condition, null())], Some(value)))
+}
+
+/// CONVERT_TIMEZONE([source,] target, timestamp); the source is UTC by default.
+fn convert_timezone(mut arguments: Vec<Expr>) -> Result<Expr> {
+    if arguments.len() == 2 {
+        arguments.insert(0, string("UTC"));
+    }
+    let [source, target, moment] = exactly("convert_timezone", arguments)?;
+    // A moment with a zone of its own is one whatever the source says.
+    let local = cast(moment, ast::DataType::Timestamp(None, ast::TimezoneInfo::None));
+    Ok(call(TIMEZONE, vec![target, call(TIMEZONE, vec![source, local])]))
 }
 
 /// DECODE(e, search, result, ... [, default]): NULL equals NULL.

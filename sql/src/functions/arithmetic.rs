@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::{decimal, integer};
 use crate::error::{Error, ErrorKind, raise};
+use crate::types::type_name;
 
 /// Microseconds of a day.
 const DAY_MICROSECONDS: i64 = 86_400_000_000;
@@ -56,6 +57,14 @@ impl Arithmetic {
             Self::Modulo => "%",
         }
     }
+}
+
+/// How the operator is written, of which this is the name in plans.
+pub(crate) fn operator_symbol(name: &str) -> Option<&'static str> {
+    if name == super::text::CONCATENATE {
+        return Some("||");
+    }
+    Arithmetic::ALL.into_iter().find(|operation| operation.name() == name).map(Arithmetic::symbol)
 }
 
 /// Whether a function of a plan is one of these.
@@ -138,16 +147,6 @@ fn undefined(operation: Arithmetic, types: &[DataType]) -> datafusion::common::D
     )
     .with_hint("No operator matches the given name and argument type(s). You may need to add explicit type casts.")
     .into()
-}
-
-fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Null => "unknown".to_owned(),
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "character varying".to_owned(),
-        DataType::Interval(_) => "interval".to_owned(),
-        other => crate::types::SqlType::from_arrow(other)
-            .map_or_else(|| other.to_string(), |sql_type| sql_type.to_string()),
-    }
 }
 
 fn is_integer(data_type: &DataType) -> bool {

@@ -2,7 +2,8 @@
 //! and error texts.
 //!
 //! In a plan a cast is `redshift_cast(value, 'type', 'explicit' | 'assignment')`, so that the
-//! function needs no state and survives the way to other nodes by name.
+//! function needs no state and survives the way to other nodes by name. Where the zone of the session
+//! is not UTC it is a fourth argument, because TIMESTAMPTZ is read and shown in it.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, PrimitiveArray, StringViewArray,
@@ -16,15 +17,17 @@ use arrow::datatypes::{
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, lit,
+    TypeSignature, Volatility, lit,
 };
 use std::sync::Arc;
 
 use super::decimal::{overflow, power_of_ten};
 use super::integer::out_of_range;
 use super::parse_value;
+use super::time_zone::Zone;
+use super::write_value::to_text;
 use crate::error::raise;
-use crate::types::{SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX};
+use crate::types::{SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX, without_blanks};
 
 /// Its name in plans.
 pub(super) const NAME: &str = "redshift_cast";
@@ -49,32 +52,46 @@ impl CastMode {
 
 /// The function.
 pub(super) fn function() -> ScalarUDF {
-    ScalarUDF::from(CastFunction { signature: Signature::any(3, Volatility::Immutable) })
+    let counts = TypeSignature::OneOf(vec![TypeSignature::Any(3), TypeSignature::Any(4)]);
+    let signature = Signature::new(counts, Volatility::Immutable);
+    ScalarUDF::from(CastFunction { signature })
 }
 
-/// A call of it.
-pub(crate) fn cast_call(value: Expr, sql_type: SqlType, mode: CastMode) -> Expr {
-    super::own(NAME).call(vec![value, lit(sql_type.to_string()), lit(mode.name())])
+/// The zone of a session that has set none.
+pub(crate) const UTC: &str = "UTC";
+
+/// A call of it, in the zone of the session.
+pub(crate) fn cast_call(value: Expr, sql_type: SqlType, mode: CastMode, zone: &str) -> Expr {
+    let mut arguments = vec![value, lit(sql_type.to_string()), lit(mode.name())];
+    if zone != UTC {
+        arguments.push(lit(zone));
+    }
+    super::own(NAME).call(arguments)
 }
 
-/// The value of a constant cast.
+/// The value of a constant cast, in the zone of the session.
 pub(crate) fn cast_value(
     value: &ScalarValue,
     sql_type: SqlType,
     mode: CastMode,
+    zone: &str,
 ) -> Result<ScalarValue> {
-    let array = cast_array(&value.to_array()?, sql_type, mode)?;
+    let array = cast_array(&value.to_array()?, sql_type, mode, Zone::parse(zone)?)?;
     ScalarValue::try_from_array(&array, 0)
 }
 
 /// A constant as an Arrow type of ours.
-pub(crate) fn cast_constant(value: &ScalarValue, data_type: &DataType) -> Result<ScalarValue> {
+pub(crate) fn cast_constant(
+    value: &ScalarValue,
+    data_type: &DataType,
+    zone: &str,
+) -> Result<ScalarValue> {
     match SqlType::from_arrow(data_type) {
         Some(SqlType::VarChar(_)) => {
-            cast_value(value, SqlType::VarChar(VARCHAR_BYTES_MAX), CastMode::Assignment)?
+            cast_value(value, SqlType::VarChar(VARCHAR_BYTES_MAX), CastMode::Assignment, zone)?
                 .cast_to(data_type)
         }
-        Some(sql_type) => cast_value(value, sql_type, CastMode::Assignment),
+        Some(sql_type) => cast_value(value, sql_type, CastMode::Assignment, zone),
         None => value.cast_to(data_type),
     }
 }
@@ -102,7 +119,7 @@ impl ScalarUDFImpl for CastFunction {
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
         match args {
-            [value, Expr::Literal(target, _), _] => {
+            [value, Expr::Literal(target, _), ..] => {
                 Ok(format!("({value})::{}", text_of(Some(target)).unwrap_or_default()))
             }
             _ => Ok(NAME.to_owned()),
@@ -123,7 +140,11 @@ impl ScalarUDFImpl for CastFunction {
             Some(sql_type) => {
                 let field = Field::new(NAME, sql_type.arrow_type(), true);
                 let metadata = [(TYPE_METADATA_KEY.to_owned(), sql_type.to_string())];
-                Ok(Arc::new(field.with_metadata(metadata.into())))
+                let field = field.with_metadata(metadata.into());
+                Ok(Arc::new(match sql_type {
+                    SqlType::Char(_) => without_blanks(field),
+                    _ => field,
+                }))
             }
             None => internal_err!("a cast has no constant type"),
         }
@@ -134,7 +155,7 @@ impl ScalarUDFImpl for CastFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value, ColumnarValue::Scalar(target), ColumnarValue::Scalar(mode)] =
+        let [value, ColumnarValue::Scalar(target), ColumnarValue::Scalar(mode), zone @ ..] =
             args.args.as_slice()
         else {
             return internal_err!("a cast has no constant type");
@@ -146,12 +167,16 @@ impl ScalarUDFImpl for CastFunction {
             Some("assignment") => CastMode::Assignment,
             _ => CastMode::Explicit,
         };
+        let zone = match zone.first() {
+            Some(ColumnarValue::Scalar(zone)) => text_of(Some(zone)).unwrap_or(UTC),
+            _ => UTC,
+        };
         match value {
             ColumnarValue::Scalar(value) => {
-                cast_value(value, sql_type, mode).map(ColumnarValue::Scalar)
+                cast_value(value, sql_type, mode, zone).map(ColumnarValue::Scalar)
             }
             ColumnarValue::Array(array) => {
-                cast_array(array, sql_type, mode).map(ColumnarValue::Array)
+                cast_array(array, sql_type, mode, Zone::parse(zone)?).map(ColumnarValue::Array)
             }
         }
     }
@@ -164,46 +189,40 @@ fn cannot_cast(source: &DataType, sql_type: SqlType) -> DataFusionError {
     raise("42846", format!("cannot cast type {} to {}", bare(&source), bare(&sql_type.to_string())))
 }
 
-fn cast_array(array: &ArrayRef, sql_type: SqlType, mode: CastMode) -> Result<ArrayRef> {
+fn cast_array(array: &ArrayRef, sql_type: SqlType, mode: CastMode, zone: Zone) -> Result<ArrayRef> {
     if array.data_type() == &DataType::Null {
         return Ok(new_null_array(&sql_type.arrow_type(), array.len()));
     }
     match sql_type {
-        SqlType::Char(length) => fit(&to_text(array)?, length, "character", true, mode),
-        SqlType::VarChar(length) => fit(&to_text(array)?, length, "character varying", false, mode),
+        SqlType::Char(length) => fit(&to_text(array, zone)?, length, "character", true, mode),
+        SqlType::VarChar(length) => {
+            fit(&to_text(array, zone)?, length, "character varying", false, mode)
+        }
         _ => match array.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 => {
-                from_text(&arrow::compute::cast(array, &DataType::Utf8View)?, sql_type)
+                from_text(&arrow::compute::cast(array, &DataType::Utf8View)?, sql_type, zone)
             }
-            DataType::Utf8View => from_text(array, sql_type),
+            DataType::Utf8View => from_text(array, sql_type, zone),
+            DataType::Timestamp(_, Some(_)) if sql_type != SqlType::TimestampTz => {
+                from_value(&shifted(array, |moment| zone.local_of_utc(moment))?, sql_type)
+            }
+            DataType::Timestamp(_, None) | DataType::Date32 if sql_type == SqlType::TimestampTz => {
+                let local = from_value(array, SqlType::Timestamp)?;
+                let moments = shifted(&local, |local| zone.utc_of_local(local))?;
+                from_value(&moments, sql_type)
+            }
             _ => from_value(array, sql_type),
         },
     }
 }
 
-fn to_text(array: &ArrayRef) -> Result<ArrayRef> {
-    let text = match array.data_type() {
-        DataType::Utf8View => return Ok(Arc::clone(array)),
-        // "2020-01-01 00:00:00", not with the T of ISO 8601.
-        DataType::Timestamp(..) => {
-            let microseconds = array.as_primitive_opt::<TimestampMicrosecondType>();
-            let Some(microseconds) = microseconds else {
-                return internal_err!("a timestamp is not in microseconds");
-            };
-            let with_zone = matches!(array.data_type(), DataType::Timestamp(_, Some(_)));
-            let text = microseconds.iter().map(|value| {
-                let time = chrono::DateTime::from_timestamp_micros(value?)?;
-                let fraction = if time.timestamp_subsec_micros() == 0 { "" } else { "%.6f" };
-                let text = time.format(&format!("%Y-%m-%d %H:%M:%S{fraction}")).to_string();
-                let text =
-                    if fraction.is_empty() { text } else { text.trim_end_matches('0').to_owned() };
-                Some(if with_zone { format!("{text}+00") } else { text })
-            });
-            return Ok(Arc::new(text.collect::<StringViewArray>()));
-        }
-        _ => arrow::compute::cast(array, &DataType::Utf8View)?,
+/// Moments moved to or from a zone, as a TIMESTAMP.
+fn shifted(array: &ArrayRef, shift: impl Fn(i64) -> Result<i64>) -> Result<ArrayRef> {
+    let Some(moments) = array.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return internal_err!("a timestamp is not in microseconds");
     };
-    Ok(text)
+    let shifted: PrimitiveArray<TimestampMicrosecondType> = moments.try_unary(shift)?;
+    Ok(Arc::new(shifted))
 }
 
 /// Brings strings to at most `length` bytes.
@@ -238,7 +257,7 @@ fn fit(
     Ok(Arc::new(builder.finish()))
 }
 
-fn from_text(array: &ArrayRef, sql_type: SqlType) -> Result<ArrayRef> {
+fn from_text(array: &ArrayRef, sql_type: SqlType, zone: Zone) -> Result<ArrayRef> {
     let text = array.as_string_view();
     Ok(match sql_type {
         SqlType::Boolean => Arc::new(
@@ -259,7 +278,7 @@ fn from_text(array: &ArrayRef, sql_type: SqlType) -> Result<ArrayRef> {
             Arc::new(values.with_data_type(sql_type.arrow_type()))
         }
         SqlType::Real => Arc::new(parsed::<Float32Type>(text, |value| {
-            parse_value::float(value).map(|value| value as f32)
+            parse_value::float(value).and_then(narrow)
         })?),
         SqlType::Double => Arc::new(parsed::<Float64Type>(text, parse_value::float)?),
         SqlType::Date => Arc::new(parsed::<Date32Type>(text, parse_value::date)?),
@@ -268,7 +287,7 @@ fn from_text(array: &ArrayRef, sql_type: SqlType) -> Result<ArrayRef> {
             Arc::new(parsed::<TimestampMicrosecondType>(text, parse_value::timestamp)?)
         }
         SqlType::TimestampTz => {
-            let parse = |value: &str| parse_value::timestamp_tz(value, chrono_tz::Tz::UTC);
+            let parse = |value: &str| parse_value::timestamp_tz(value, zone);
             let values: PrimitiveArray<TimestampMicrosecondType> =
                 parsed::<TimestampMicrosecondType>(text, parse)?;
             Arc::new(values.with_data_type(sql_type.arrow_type()))
@@ -307,17 +326,52 @@ fn from_value(array: &ArrayRef, sql_type: SqlType) -> Result<ArrayRef> {
         (DataType::Decimal128(..) | DataType::Float32 | DataType::Float64, SqlType::Boolean) => {
             Err(cannot_cast(array.data_type(), sql_type))
         }
+        (DataType::Float64, SqlType::Real) => {
+            let values =
+                array.as_primitive::<Float64Type>().try_unary::<_, Float32Type, _>(narrow)?;
+            Ok(Arc::new(values))
+        }
         (_, SqlType::SmallInt) => to_integer::<Int16Type>(array, "smallint"),
         (_, SqlType::Integer) => to_integer::<Int32Type>(array, "integer"),
         (_, SqlType::BigInt) => to_integer::<Int64Type>(array, "bigint"),
         (_, SqlType::Decimal { precision, scale }) => to_decimal(array, precision, scale),
         _ => {
-            if !arrow::compute::can_cast_types(array.data_type(), &target) {
+            if !is_castable(array.data_type(), sql_type)
+                || !arrow::compute::can_cast_types(array.data_type(), &target)
+            {
                 return Err(cannot_cast(array.data_type(), sql_type));
             }
             checked_cast(array, &target)
         }
     }
+}
+
+/// Whether SQL has the cast, where Arrow may have more: it reads dates from numbers.
+fn is_castable(source: &DataType, target: SqlType) -> bool {
+    let is_date = |sql_type: SqlType| {
+        matches!(
+            sql_type,
+            SqlType::Date
+                | SqlType::Time
+                | SqlType::TimeTz
+                | SqlType::Timestamp
+                | SqlType::TimestampTz
+        )
+    };
+    SqlType::from_arrow(source).is_some_and(|source| is_date(source) == is_date(target))
+}
+
+/// A DOUBLE as a REAL.
+fn narrow(value: f64) -> Result<f32> {
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is what the cast does")]
+    let narrow = value as f32;
+    if narrow.is_infinite() && value.is_finite() {
+        return Err(raise("22003", "value out of range: overflow"));
+    }
+    if narrow == 0.0 && value != 0.0 {
+        return Err(raise("22003", "value out of range: underflow"));
+    }
+    Ok(narrow)
 }
 
 fn checked_cast(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {

@@ -3,31 +3,40 @@
 //! All work on microseconds since 1970-01-01 in the proleptic Gregorian calendar.
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Timelike};
-use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, raise};
 
-/// EXTRACT and DATE_PART.
-pub(super) const DATE_PART: &str = "date_part";
+/// DATE_PART: a DOUBLE, with fractions of a second.
+const DATE_PART: &str = "date_part";
+/// EXTRACT: an INTEGER, and a DOUBLE for TIMESTAMPTZ and the epoch.
+pub(super) const EXTRACT: &str = "extract";
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// All of them.
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    [Operation::Add, Operation::Difference, Operation::Truncate, Operation::Part]
-        .map(|operation| {
-            ScalarUDF::from(DateFunction {
-                operation,
-                signature: Signature::user_defined(Volatility::Immutable),
-            })
+    [
+        Operation::Add,
+        Operation::Difference,
+        Operation::Truncate,
+        Operation::Part,
+        Operation::Extract,
+    ]
+    .map(|operation| {
+        ScalarUDF::from(DateFunction {
+            operation,
+            signature: Signature::user_defined(Volatility::Immutable),
         })
-        .into()
+    })
+    .into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +45,7 @@ enum Operation {
     Difference,
     Truncate,
     Part,
+    Extract,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -135,6 +145,7 @@ impl ScalarUDFImpl for DateFunction {
             Operation::Difference => "datediff",
             Operation::Truncate => "date_trunc",
             Operation::Part => DATE_PART,
+            Operation::Extract => EXTRACT,
         }
     }
 
@@ -156,17 +167,13 @@ impl ScalarUDFImpl for DateFunction {
             (Operation::Difference, [_, from, to]) => {
                 Ok(vec![DataType::Utf8, moment(from), moment(to)])
             }
-            (Operation::Truncate | Operation::Part, [_, last]) => {
+            (Operation::Truncate | Operation::Part | Operation::Extract, [_, last]) => {
                 if matches!(last, DataType::Interval(_) | DataType::Time64(_)) {
                     return Err(Error::not_supported(format!("{} of {last}", self.name())).into());
                 }
                 Ok(vec![DataType::Utf8, moment(last)])
             }
-            _ => Err(Error::new(
-                ErrorKind::UndefinedFunction,
-                format!("function {} does not exist with these arguments", self.name()),
-            )
-            .into()),
+            _ => plan_err!("no such arguments"),
         }
     }
 
@@ -177,8 +184,27 @@ impl ScalarUDFImpl for DateFunction {
                 _ => TIMESTAMP,
             },
             Operation::Difference => DataType::Int64,
-            Operation::Part => DataType::Float64,
+            Operation::Part | Operation::Extract => DataType::Float64,
         })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<DataType> =
+            args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let mut data_type = self.return_type(&types)?;
+        if self.operation == Operation::Extract {
+            let part = match args.scalar_arguments.first().copied().flatten() {
+                Some(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name))) => {
+                    Part::parse(name)?
+                }
+                _ => return internal_err!("a date part is not constant"),
+            };
+            let is_zoned = matches!(types.last(), Some(DataType::Timestamp(_, Some(_))));
+            if part != Part::Epoch && !is_zoned {
+                data_type = DataType::Int32;
+            }
+        }
+        Ok(Arc::new(Field::new(self.name(), data_type, true)))
     }
 
     fn is_strict(&self) -> bool {
@@ -193,7 +219,11 @@ impl ScalarUDFImpl for DateFunction {
         let part = Part::parse(&name)?;
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args[1..])?;
-        let computed = self.operation.compute(part, &arrays)?;
+        let mut computed = self.operation.compute(part, &arrays)?;
+        if *args.return_field.data_type() == DataType::Int32 {
+            // The fraction of a second is cut.
+            computed = arrow::compute::cast(&computed, &DataType::Int32)?;
+        }
         if is_constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&computed, 0)?));
         }
@@ -243,7 +273,7 @@ impl Operation {
                     truncated.into_iter().collect();
                 Arc::new(truncated.with_data_type(arrays[0].data_type().clone()))
             }
-            Self::Part => {
+            Self::Part | Self::Extract => {
                 let parts: Float64Array =
                     rows(arrays[0].len(), arrays, |row| extract(part, moments(0).value(row)))?
                         .into_iter()

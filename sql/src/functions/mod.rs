@@ -5,33 +5,45 @@
 mod arithmetic;
 mod average;
 mod average_of;
+mod blanks;
+mod calendar;
 mod cast;
 mod datetime;
 mod decimal;
 mod distinct;
+mod format;
 mod integer;
+mod math;
 mod negate;
 mod operand;
 mod parse_value;
+mod regular_expression;
+mod row_function;
 mod single_value;
 mod sum;
 mod text;
+mod time_zone;
+mod undefined;
+mod write_value;
 
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-pub(crate) use arithmetic::{Arithmetic, is_arithmetic};
-pub(crate) use cast::{CastMode, cast_call, cast_constant, cast_value};
+pub(crate) use arithmetic::{Arithmetic, is_arithmetic, operator_symbol};
+pub(crate) use blanks::NAME as BLANK_STRIPPED;
+pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value};
 pub(crate) use decimal::tightest;
+pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
+pub(crate) use regular_expression::{LIKE_ESCAPE, MATCHES, SIMILAR_TO};
+pub(crate) use time_zone::NAME as TIMEZONE;
+pub(crate) use undefined::undefined;
 
 /// DataFusion's scalar functions whose results are those of Redshift.
-const SHARED_SCALAR: [&str; 41] = [
+const SHARED_SCALAR: [&str; 33] = [
     "abs",
-    "acos",
     "ascii",
-    "asin",
     "atan",
     "atan2",
     "btrim",
@@ -43,22 +55,17 @@ const SHARED_SCALAR: [&str; 41] = [
     "cos",
     "cot",
     "degrees",
-    "exp",
     "floor",
     "greatest",
     "initcap",
     "least",
     "left",
-    "ln",
-    "log",
-    "log10",
     "lower",
     "ltrim",
     "md5",
     "nullif",
     "octet_length",
     "pi",
-    "power",
     "radians",
     "random",
     "reverse",
@@ -68,13 +75,12 @@ const SHARED_SCALAR: [&str; 41] = [
     "signum",
     "sin",
     "split_part",
-    "sqrt",
 ];
 /// More of them.
 const SHARED_SCALAR_MORE: [&str; 8] =
     ["strpos", "substr", "tan", "to_hex", "translate", "trunc", "upper", "concat"];
 /// DataFusion's aggregates whose results are those of Redshift.
-const SHARED_AGGREGATE: [&str; 15] = [
+const SHARED_AGGREGATE: [&str; 16] = [
     "array_agg",
     "bit_and",
     "bit_or",
@@ -89,6 +95,7 @@ const SHARED_AGGREGATE: [&str; 15] = [
     "var",
     "var_pop",
     "first_value",
+    "grouping",
     "string_agg",
 ];
 /// DataFusion's window functions whose results are those of Redshift.
@@ -173,6 +180,14 @@ impl Registry {
         self.aggregate.get(resolve(name)).cloned()
     }
 
+    /// Whether any function has that name in lower case.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        let name = resolve(name);
+        self.scalar.contains_key(name)
+            || self.aggregate.contains_key(name)
+            || self.window.contains_key(name)
+    }
+
     /// The window function of a name in lower case.
     pub(crate) fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
         self.window.get(resolve(name)).cloned()
@@ -193,9 +208,19 @@ pub(crate) fn registry() -> &'static Registry {
 fn build() -> Registry {
     let own_scalar: Vec<Arc<ScalarUDF>> = [
         arithmetic::functions(),
-        vec![negate::function(), cast::function(), average_of::function()],
+        vec![
+            negate::function(),
+            cast::function(),
+            average_of::function(),
+            blanks::function(),
+        ],
         text::functions(),
         datetime::functions(),
+        calendar::functions(),
+        time_zone::functions(),
+        format::functions(),
+        regular_expression::functions(),
+        math::functions(),
     ]
     .into_iter()
     .flatten()
@@ -261,9 +286,14 @@ pub(crate) fn concatenate() -> Arc<ScalarUDF> {
     own(text::CONCATENATE)
 }
 
-/// EXTRACT and DATE_PART.
-pub(crate) fn date_part() -> Arc<ScalarUDF> {
-    own(datetime::DATE_PART)
+/// EXTRACT.
+pub(crate) fn extract() -> Arc<ScalarUDF> {
+    own(datetime::EXTRACT)
+}
+
+/// Strings as they are compared.
+pub(crate) fn blank_stripped() -> Arc<ScalarUDF> {
+    own(BLANK_STRIPPED)
 }
 
 /// The aggregate that fails on a second row.

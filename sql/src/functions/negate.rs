@@ -55,7 +55,7 @@ impl ScalarUDFImpl for Negate {
             }
             [other] => Err(Error::new(
                 ErrorKind::UndefinedFunction,
-                format!("operator does not exist: - {other}"),
+                format!("operator does not exist: - {}", crate::types::type_name(other)),
             )
             .into()),
             _ => Err(Error::new(ErrorKind::Internal, "unary minus takes one operand").into()),

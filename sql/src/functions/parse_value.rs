@@ -2,14 +2,28 @@
 
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{Date32Type, Time64MicrosecondType};
-use chrono::{TimeZone, Utc};
+use chrono::Utc;
 use datafusion::common::{DataFusionError, Result};
 
 use super::decimal::{overflow, power_of_ten};
+use super::time_zone::Zone;
 use crate::error::raise;
 
 fn invalid(type_name: &str, text: &str) -> DataFusionError {
     raise("22P02", format!("invalid input syntax for {type_name}: \"{text}\""))
+}
+
+/// What looks like a date or a time, but that no calendar or clock has, is out of range.
+fn invalid_or_overflow(type_name: &str, text: &str) -> DataFusionError {
+    let trimmed = text.trim();
+    let is_plausible = trimmed.len() >= 5
+        && trimmed.bytes().all(|byte| byte.is_ascii_digit() || b"-:. +/TZ".contains(&byte))
+        && trimmed.bytes().filter(u8::is_ascii_digit).count() >= 4
+        && trimmed.bytes().filter(|byte| b"-:/.".contains(byte)).count() >= 2;
+    if is_plausible {
+        return raise("22008", format!("date/time field value out of range: \"{text}\""));
+    }
+    invalid_date(type_name, text)
 }
 
 fn invalid_date(type_name: &str, text: &str) -> DataFusionError {
@@ -110,7 +124,7 @@ pub(super) fn date(text: &str) -> Result<i32> {
     }
     match timestamp(trimmed) {
         Ok(microseconds) => Ok(i32::try_from(microseconds.div_euclid(86_400_000_000)).unwrap_or(0)),
-        Err(_) => Err(invalid_date("date", text)),
+        Err(_) => Err(invalid_or_overflow("date", text)),
     }
 }
 
@@ -128,20 +142,32 @@ pub(super) fn timestamp(text: &str) -> Result<i64> {
     let trimmed = text.trim();
     // A zone in the text does not move a TIMESTAMP, so it is read as UTC without it.
     let without_zone = strip_zone(trimmed);
-    parse_timestamp(without_zone).ok_or_else(|| invalid_date("timestamp without time zone", text))
+    parse_timestamp(without_zone)
+        .ok_or_else(|| invalid_or_overflow("timestamp without time zone", text))
 }
 
-/// Microseconds since 1970-01-01 UTC; without an offset the time is in `zone`.
-pub(super) fn timestamp_tz(text: &str, zone: chrono_tz::Tz) -> Result<i64> {
+/// Microseconds since 1970-01-01 UTC; without an offset or a zone the time is in `zone`.
+pub(super) fn timestamp_tz(text: &str, zone: Zone) -> Result<i64> {
+    const TYPE: &str = "timestamp with time zone";
     let trimmed = text.trim();
-    let found = match strip_zone(trimmed) == trimmed {
-        true => parse_timestamp(trimmed).and_then(|microseconds| {
-            let local = chrono::DateTime::from_timestamp_micros(microseconds)?.naive_utc();
-            zone.from_local_datetime(&local).earliest().map(|time| time.timestamp_micros())
-        }),
-        false => string_to_datetime(&Utc, trimmed).ok().map(|time| time.timestamp_micros()),
-    };
-    found.ok_or_else(|| invalid_date("timestamp with time zone", text))
+    if strip_zone(trimmed) == trimmed {
+        if let Some(local) = parse_timestamp(trimmed) {
+            return zone.utc_of_local(local);
+        }
+        // A zone by name stands behind a blank.
+        let named = trimmed
+            .rsplit_once(' ')
+            .filter(|(_, name)| name.starts_with(|first: char| first.is_ascii_alphabetic()));
+        if let Some((local, name)) = named
+            && let Some(local) = parse_timestamp(local.trim_end())
+        {
+            return Zone::parse(name)?.utc_of_local(local);
+        }
+        return Err(invalid_or_overflow(TYPE, text));
+    }
+    string_to_datetime(&Utc, trimmed)
+        .map(|time| time.timestamp_micros())
+        .map_err(|_| invalid_or_overflow(TYPE, text))
 }
 
 fn parse_timestamp(text: &str) -> Option<i64> {
@@ -160,7 +186,7 @@ fn time_of_day(text: &str) -> Option<i64> {
 
 /// Microseconds since midnight.
 pub(super) fn time(text: &str) -> Result<i64> {
-    time_of_day(text.trim()).ok_or_else(|| invalid_date("time", text))
+    time_of_day(text.trim()).ok_or_else(|| invalid_or_overflow("time", text))
 }
 
 /// The text before Z or an offset after the time of day.

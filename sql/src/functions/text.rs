@@ -2,13 +2,13 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray, StringViewBuilder};
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, raise};
+use crate::error::raise;
 use crate::types::VARCHAR_BYTES_MAX;
 
 /// The operator ||.
@@ -72,13 +72,7 @@ impl ScalarUDFImpl for TextFunction {
             (Text::Replace, 3) => vec![STRING; 3],
             (Text::Repeat, 2) | (Text::PadLeft | Text::PadRight, 2) => vec![STRING, COUNT],
             (Text::PadLeft | Text::PadRight, 3) => vec![STRING, COUNT, STRING],
-            _ => {
-                return Err(Error::new(
-                    ErrorKind::UndefinedFunction,
-                    format!("function {} does not exist with these arguments", self.name()),
-                )
-                .into());
-            }
+            _ => return plan_err!("no such arguments"),
         };
         Ok(types)
     }
@@ -106,7 +100,8 @@ fn too_long() -> DataFusionError {
     raise("54000", format!("result of a string function exceeds {VARCHAR_BYTES_MAX} bytes"))
 }
 
-fn check(bytes: usize) -> Result<()> {
+/// Fails if a string of so many bytes is too long.
+pub(super) fn check(bytes: usize) -> Result<()> {
     if bytes <= VARCHAR_BYTES_MAX as usize { Ok(()) } else { Err(too_long()) }
 }
 

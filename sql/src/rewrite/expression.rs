@@ -3,26 +3,38 @@
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::logical_expr::expr::{InSubquery, ScalarFunction};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlanBuilder, Operator, Subquery};
+use std::sync::Arc;
 
-use super::{constant, scalar_subquery};
-use crate::functions::{CastMode, cast_call, cast_value, is_arithmetic, negate, tightest};
+use super::{Context, blanks, comparison, constant, moment, placeholder, scalar_subquery};
+use crate::error::Error;
+use crate::functions::{CastMode, UTC, cast_call, cast_value, is_arithmetic, negate, tightest};
 use crate::types::{SqlType, TYPE_METADATA_KEY};
 
 /// Finishes an expression.
-pub(super) fn finish(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub(super) fn finish(
+    expr: Expr,
+    schema: &DFSchema,
+    context: &Context<'_>,
+) -> Result<Transformed<Expr>> {
     // The offset of a window function stays a plain number.
-    if matches!(expr, Expr::WindowFunction(_)) {
-        return expr.map_children(|child| match child {
+    if let Expr::WindowFunction(_) = expr {
+        let finished = expr.map_children(|child| match child {
             literal @ Expr::Literal(..) => Ok(Transformed::no(literal)),
-            child => child.transform_up(|expr| rule(expr, schema)),
-        });
+            child => child.transform_up(|expr| rule(expr, schema, context)),
+        })?;
+        return match finished.data {
+            Expr::WindowFunction(function) => {
+                blanks::partition_keys(function, schema).map(Transformed::yes)
+            }
+            other => Ok(Transformed::yes(other)),
+        };
     }
-    expr.transform_up(|expr| rule(expr, schema))
+    expr.transform_up(|expr| rule(expr, schema, context))
 }
 
-fn rule(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn rule(expr: Expr, schema: &DFSchema, context: &Context<'_>) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => {
             Ok(match i32::try_from(value) {
@@ -35,22 +47,88 @@ fn rule(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Literal(ScalarValue::Utf8(Some(text)), metadata) => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Utf8View(Some(text)), metadata)))
         }
-        Expr::Cast(cast) => finish_cast(cast, schema).map(Transformed::yes),
+        Expr::Cast(cast) => finish_cast(cast, schema, context).map(Transformed::yes),
         Expr::Negative(operand) => fold_constant(negate().call(vec![*operand])),
-        Expr::ScalarFunction(function) if is_arithmetic(&function.func) => {
-            let function = decimal_literals(function, schema)?;
-            fold_constant(Expr::ScalarFunction(function))
+        Expr::ScalarFunction(function) => call(function, schema, context),
+        Expr::BinaryExpr(binary) => {
+            comparison::binary(binary, schema, context).map(Transformed::yes)
         }
-        Expr::ScalarFunction(function) => fold_constant(Expr::ScalarFunction(function)),
-        Expr::BinaryExpr(binary) => constant::compare_dates(binary, schema).map(Transformed::yes),
         Expr::Between(between) => {
-            Ok(Transformed::yes(Expr::Between(constant::between_dates(between, schema))))
+            comparison::between(between, schema, context).map(Transformed::yes)
+        }
+        Expr::InList(list) => comparison::in_list(list, schema, context).map(Transformed::yes),
+        Expr::Case(case) => comparison::case(case, schema, context).map(Transformed::yes),
+        Expr::InSubquery(found) => in_subquery(found, schema, context).map(Transformed::yes),
+        Expr::AggregateFunction(function) => {
+            blanks::distinct_arguments(function, schema).map(Transformed::yes)
         }
         Expr::ScalarSubquery(subquery) => {
             Ok(Transformed::yes(Expr::ScalarSubquery(scalar_subquery::guard(subquery)?)))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn call(
+    function: ScalarFunction,
+    schema: &DFSchema,
+    context: &Context<'_>,
+) -> Result<Transformed<Expr>> {
+    let mut function = placeholder::arguments(function, schema)?;
+    if is_arithmetic(&function.func) {
+        function = decimal_literals(function, schema)?;
+    }
+    if context.zone == UTC {
+        return fold_constant(Expr::ScalarFunction(function));
+    }
+    let is_moment = moment::gives_moment(&function, schema)?;
+    let local = Expr::ScalarFunction(moment::in_zone(function, schema, context)?);
+    if is_moment {
+        return fold_constant(cast_call(
+            local,
+            SqlType::TimestampTz,
+            CastMode::Explicit,
+            context.zone,
+        ));
+    }
+    fold_constant(local)
+}
+
+/// expr IN (subquery): both sides as comparisons want them.
+fn in_subquery(found: InSubquery, schema: &DFSchema, context: &Context<'_>) -> Result<Expr> {
+    let InSubquery { expr, subquery, negated } = found;
+    let inner_schema = Arc::clone(subquery.subquery.schema());
+    let Some(column) = inner_schema.columns().into_iter().next() else {
+        return Err(Error::syntax("subquery has no columns").into());
+    };
+    if inner_schema.fields().len() > 1 {
+        return Err(Error::syntax("subquery has too many columns").into());
+    }
+    // Both schemas together would be ambiguous; the sides are looked at one by one.
+    let inner_type = inner_schema.field(0).data_type().clone();
+    let outer_type = expr.get_type(schema)?;
+    let sample = |data_type: &DataType| -> Result<Expr> {
+        Ok(Expr::Literal(ScalarValue::try_from(data_type)?, None))
+    };
+    let outer = comparison::operands(*expr, sample(&inner_type)?, Operator::Eq, schema, context)?.0;
+    let value = Expr::Column(column.clone());
+    let inner = comparison::operands(
+        sample(&outer_type)?,
+        value.clone(),
+        Operator::Eq,
+        &inner_schema,
+        context,
+    )?
+    .1;
+    let subquery = if inner == value {
+        subquery
+    } else {
+        let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
+            .project(vec![inner.alias(column.name)])?
+            .build()?;
+        Subquery { subquery: Arc::new(plan), ..subquery }
+    };
+    Ok(Expr::InSubquery(InSubquery { expr: Box::new(outer), subquery, negated }))
 }
 
 /// An integer literal beside a decimal is a decimal of its own digits only.
@@ -91,18 +169,18 @@ fn fold_constant(expr: Expr) -> Result<Transformed<Expr>> {
 }
 
 /// A cast that the text asked for.
-fn finish_cast(cast: Cast, schema: &DFSchema) -> Result<Expr> {
+fn finish_cast(cast: Cast, schema: &DFSchema, context: &Context<'_>) -> Result<Expr> {
     let Some(sql_type) = asked_type(&cast.field) else { return Ok(Expr::Cast(cast)) };
     let Cast { expr, .. } = cast;
     if let Expr::Literal(value, metadata) = expr.as_ref() {
-        let value = cast_value(value, sql_type, CastMode::Explicit)?;
+        let value = cast_value(value, sql_type, CastMode::Explicit, context.zone)?;
         return Ok(Expr::Literal(value, metadata.clone()));
     }
     let source = expr.get_type(schema)?;
     if is_exact(&source, sql_type) {
         return Ok(Expr::Cast(Cast::new(expr, sql_type.arrow_type())));
     }
-    Ok(cast_call(*expr, sql_type, CastMode::Explicit))
+    Ok(cast_call(*expr, sql_type, CastMode::Explicit, context.zone))
 }
 
 fn asked_type(field: &FieldRef) -> Option<SqlType> {

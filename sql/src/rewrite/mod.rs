@@ -1,18 +1,27 @@
-//! What happens to a plan after DataFusion's planner: types of literals, casts, constants, scalar
-//! subqueries; and the optimizer rules that are safe.
+//! What happens to a plan after DataFusion's planner: types of literals and parameters, casts,
+//! constants, comparisons, subqueries; and the optimizer rules that are safe.
 
+mod blanks;
+mod comparison;
 mod constant;
 mod correlated_scalar;
 mod eliminate_duplicated;
 mod expression;
+mod moment;
 mod optimizer;
+mod placeholder;
 mod scalar_subquery;
+mod set_operation;
 mod share_sums;
+mod subquery;
+mod window;
 
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use std::cell::Cell;
 
 use crate::error::Result;
 pub use optimizer::optimizer_rules;
@@ -22,28 +31,59 @@ pub(crate) fn fold(expr: Expr) -> Result<Expr> {
     Ok(constant::fold(expr)?)
 }
 
-/// Finishes a plan, its subqueries included.
-pub(crate) fn finish(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let finished = plan.transform_up_with_subqueries(finish_node)?;
-    Ok(finished.data)
+/// What the rules need to know beside the plan.
+struct Context<'a> {
+    /// The time zone of the session.
+    zone: &'a str,
+    /// How many names were made up.
+    names: Cell<usize>,
 }
 
-fn finish_node(plan: LogicalPlan) -> datafusion::common::Result<Transformed<LogicalPlan>> {
+impl Context<'_> {
+    /// A name that no text can have.
+    fn new_name(&self) -> String {
+        let number = self.names.get() + 1;
+        self.names.set(number);
+        format!("__subquery_{number}")
+    }
+}
+
+/// Finishes a plan, its subqueries included, for a session in that time zone.
+pub(crate) fn finish(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
+    let context = Context { zone, names: Cell::new(0) };
+    let plan = placeholder::from_casts(plan)?;
+    let finished = plan.transform_up_with_subqueries(|node| finish_node(node, &context))?;
+    Ok(placeholder::finish(finished.data, zone)?)
+}
+
+fn finish_node(
+    plan: LogicalPlan,
+    context: &Context<'_>,
+) -> datafusion::common::Result<Transformed<LogicalPlan>> {
     // The numbers of LIMIT are no values.
     if matches!(plan, LogicalPlan::Limit(_)) {
         return Ok(Transformed::no(plan));
     }
     let plan = correlated_scalar::join(plan)?.data;
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        schema.merge(&scan.projected_schema);
-    }
+    let schema = input_schema(&plan);
     let names = NamePreserver::new(&plan);
     let rewritten = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let finished = expression::finish(expr, &schema)?;
+        let finished = expression::finish(expr, &schema, context)?;
         Ok(finished.update_data(|expr| name.restore(expr)))
     })?;
+    let plan = subquery::rewrite(rewritten.data, context)?;
+    let plan = set_operation::check(plan, context)?;
+    let plan = blanks::strip_keys(plan)?;
     // Also without a change here: an input may have changed the types of its columns.
-    Ok(Transformed::yes(rewritten.data.recompute_schema()?))
+    Ok(Transformed::yes(window::with_bigint_ranks(plan.recompute_schema()?)?))
+}
+
+/// The columns that the expressions of a node may name.
+fn input_schema(plan: &LogicalPlan) -> DFSchema {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = plan {
+        schema.merge(&scan.projected_schema);
+    }
+    schema
 }

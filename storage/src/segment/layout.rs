@@ -11,7 +11,7 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Length of the trailer.
 pub(super) const TRAILER_BYTES: usize = 64;
 /// The version of the format that this code reads and writes.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 const HEADER_MAGIC: &[u8; 8] = b"BLUESHFT";
 const TRAILER_MAGIC: &[u8; 8] = b"TFHSEULB";

@@ -157,16 +157,19 @@ struct EncodedColumn {
     chunks: Vec<(Vec<u8>, Zone)>,
     distinct: DistinctSketch,
     uncompressed_bytes: u64,
+    has_trailing_blank: bool,
 }
 
 impl EncodedColumn {
     fn encode(column: &Column, row_groups: &[ArrayRef]) -> EncodedColumn {
         let mut distinct = DistinctSketch::new();
         let mut uncompressed_bytes = 0;
+        let mut has_trailing_blank = false;
         let mut zones = Vec::with_capacity(row_groups.len());
         for rows in row_groups {
             let summary = summarize(column.column_type, rows, &mut distinct);
             uncompressed_bytes += summary.uncompressed_bytes;
+            has_trailing_blank |= summary.has_trailing_blank;
             zones.push(summary.zone);
         }
         let column = column.clone();
@@ -178,6 +181,7 @@ impl EncodedColumn {
                 chunks: Vec::new(),
                 distinct,
                 uncompressed_bytes,
+                has_trailing_blank,
             };
         }
         let encoder = ColumnEncoder::plan(&column, row_groups);
@@ -190,6 +194,7 @@ impl EncodedColumn {
             chunks: chunks.into_iter().zip(zones).collect(),
             distinct,
             uncompressed_bytes,
+            has_trailing_blank,
         }
     }
 
@@ -244,6 +249,7 @@ fn lay_out(
             max: whole.max,
             null_count: whole.null_count,
             has_nan: whole.has_nan,
+            has_trailing_blank: encoded.has_trailing_blank,
             distinct: encoded.distinct,
             uncompressed_bytes: encoded.uncompressed_bytes,
             encoded_bytes: file.length - start,
