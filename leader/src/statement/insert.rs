@@ -10,6 +10,7 @@ use sql::statement::{Insert, Statement};
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
+use crate::cluster::{self, Cluster};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
@@ -29,7 +30,7 @@ pub(super) async fn run(
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     let plan = on_large_stack(move || {
         let plan = binding.binder().bind_insert(insert_of(&whole)?, &target)?;
-        binding.physical(plan, parameters)
+        binding.source(plan, parameters)
     })
     .await?;
     let row_count = write(session, &entry, plan).await?;
@@ -54,7 +55,7 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Writes the rows of a plan into a table and records them in the transaction. Answers with their
+/// Writes the rows of a source plan into a table and records them in the transaction. Answers with their
 /// number.
 pub(super) async fn write(
     session: &mut Session,
@@ -62,11 +63,15 @@ pub(super) async fn write(
     plan: Arc<dyn ExecutionPlan>,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let target = write_target(&engine, entry);
-    let node = Arc::clone(&engine.node);
-    let context = engine.planner.state().task_ctx();
-    let outcome =
-        engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?;
+    let outcome = match &engine.cluster {
+        Cluster::Alone(node) => {
+            let target = write_target(&engine, entry);
+            let node = Arc::clone(node);
+            let context = engine.planner.state().task_ctx();
+            engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?
+        }
+        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, plan).await?,
+    };
     record(session, entry, outcome)
 }
 
