@@ -14,6 +14,7 @@ mod support;
 mod raw_wire;
 
 mod cancel;
+mod cluster;
 mod copy;
 mod hostile_sql;
 mod jdbc;

@@ -133,7 +133,13 @@ impl<S: Stream<Item = Result<Frame, Status>> + Unpin> FrameReader<S> {
         if buffer.is_empty() { Ok(batch) } else { Err(self.broken("a frame is too long")) }
     }
 
-    fn counted(&self, rows: u64) -> Result<RecordBatch> {
+    fn counted(&mut self, rows: u64) -> Result<RecordBatch> {
+        if self.decoder.schema().is_none() {
+            // The decoder looks at a message without a body when more bytes come. No messages
+            // follow in such a stream; this is the beginning of one.
+            const MESSAGE_BEGIN: [u8; 4] = [0xFF; 4];
+            self.decode(Bytes::from_static(&MESSAGE_BEGIN))?;
+        }
         let schema = self.decoder.schema().filter(|schema| without_bytes(schema));
         let schema = schema.ok_or_else(|| self.broken("a batch has no columns"))?;
         let rows = usize::try_from(rows).map_err(|_| self.broken("a batch is too long"))?;

@@ -20,9 +20,7 @@ const BATCH_ROWS: usize = storage::WINDOW_ROWS;
 /// Sets what leader and nodes must agree on: the same plan is made by one and executed by the
 /// others. `partitions` are those of a task.
 pub fn configure(config: &mut SessionConfig, partitions: usize) {
-    *config = std::mem::take(config)
-        .with_target_partitions(partitions)
-        .with_batch_size(BATCH_ROWS);
+    *config = std::mem::take(config).with_target_partitions(partitions).with_batch_size(BATCH_ROWS);
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".to_owned());
     options.optimizer.filter_null_join_keys = true;
