@@ -8,6 +8,9 @@ mod node_set;
 mod watch;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub mod certificates;
 pub mod compute_process;
 pub mod supervisor;

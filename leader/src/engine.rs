@@ -159,7 +159,11 @@ impl Engine {
         }
         let version = Arc::new(self.table_version(entry));
         let table = SliceTable::new(version, self.cluster.home());
-        self.tables.lock().insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
+        let mut tables = self.tables.lock();
+        // What no snapshot has any more would keep its segments' files.
+        tables.retain(|_, (known, _)| known.strong_count() > 0);
+        tables.insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
+        drop(tables);
         table
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_distributed::{
@@ -30,6 +30,7 @@ use url::Url;
 use super::failure::{from_status, unreachable_node};
 use super::frames::batches;
 use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
+use super::query_watch::QueryWatch;
 use super::rpc;
 use super::tls::Identity;
 use crate::service::messages::{ControlReply, ControlRequest};
@@ -155,16 +156,15 @@ fn task_id(key: TaskKey) -> TaskId {
     }
 }
 
-#[async_trait]
-impl WorkerChannel for NodeChannel {
-    async fn coordinator_channel(
+impl NodeChannel {
+    /// Sends the plan of a task. What comes back ends with the query, or fails with the task.
+    async fn open_task(
         &mut self,
         headers: HeaderMap,
         request: SetPlanRequest,
         messages: BoxStream<'static, CoordinatorToWorkerMsg>,
-        _: ExecutionPlanMetricsSet,
         context: &Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
+    ) -> Result<BoxStream<'static, DataFusionError>> {
         let open = TaskOpen {
             id: Some(task_id(request.task_key)),
             task_count: request.task_count as u64,
@@ -184,10 +184,35 @@ impl WorkerChannel for NodeChannel {
         let replies = reply.map_err(|status| from_status(&status, &self.node))?.into_inner();
         let node = Arc::clone(&self.node);
         let failures = replies.filter_map(move |reply| {
-            let failure = reply.err().map(|status| Err(from_status(&status, &node)));
+            let failure = reply.err().map(|status| from_status(&status, &node));
             futures::future::ready(failure)
         });
         Ok(failures.boxed())
+    }
+}
+
+#[async_trait]
+impl WorkerChannel for NodeChannel {
+    async fn coordinator_channel(
+        &mut self,
+        headers: HeaderMap,
+        request: SetPlanRequest,
+        messages: BoxStream<'static, CoordinatorToWorkerMsg>,
+        _: ExecutionPlanMetricsSet,
+        context: &Arc<TaskContext>,
+    ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
+        let watch = context.session_config().get_extension::<QueryWatch>();
+        let tell = move |error: DataFusionError| {
+            let error = Arc::new(error);
+            if let Some(watch) = &watch {
+                watch.fail(&error);
+            }
+            DataFusionError::Shared(error)
+        };
+        match self.open_task(headers, request, messages, context).await {
+            Ok(failures) => Ok(failures.map(move |error| Err(tell(error))).boxed()),
+            Err(error) => Err(tell(error)),
+        }
     }
 
     async fn execute_task(

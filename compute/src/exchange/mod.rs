@@ -22,6 +22,7 @@ mod channel;
 mod failure;
 mod frames;
 pub(crate) mod messages;
+mod query_watch;
 mod rpc;
 mod server;
 mod session;
@@ -29,6 +30,7 @@ mod tasks;
 mod tls;
 
 pub use channel::NodeChannels;
+pub use query_watch::QueryWatch;
 pub use server::{NodeServer, ServerParts};
 pub use session::configure;
 pub use tls::{Identity, SERVER_NAME};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
     ExecuteTaskRequest, MaybeEncoded, ProducerHead, SetPlanRequest, TaskKey, Worker,
     WorkerQueryContext,
@@ -57,6 +58,8 @@ pub struct ServerParts {
     pub channels: Arc<NodeChannels>,
     /// Where tasks run.
     pub queries: Handle,
+    /// What plans may call beside [`sql::functions`].
+    pub functions: Vec<Arc<ScalarUDF>>,
 }
 
 /// Executes tasks of plans on a node, and answers its leader.
@@ -72,7 +75,8 @@ impl NodeServer {
     pub fn new(parts: ServerParts) -> Arc<Self> {
         let tasks = Arc::<Tasks>::default();
         let site = Site { node: Arc::clone(&parts.node), objects: parts.objects };
-        let sessions = Arc::new(Sessions::new(site, parts.channels, Arc::clone(&tasks)));
+        let sessions =
+            Arc::new(Sessions::new(site, parts.channels, Arc::clone(&tasks), parts.functions));
         let worker = Worker::from_session_builder(move |context: WorkerQueryContext| {
             let sessions = Arc::clone(&sessions);
             async move { sessions.open(context) }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
     ChannelResolver, DistributedExt, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse,
     WorkerQueryContext,
@@ -35,8 +36,14 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(site: Site, channels: Arc<NodeChannels>, tasks: Arc<Tasks>) -> Self {
-        let functions = sql::functions();
+    pub(super) fn new(
+        site: Site,
+        channels: Arc<NodeChannels>,
+        tasks: Arc<Tasks>,
+        more_functions: Vec<Arc<ScalarUDF>>,
+    ) -> Self {
+        let mut functions = sql::functions();
+        functions.scalar.extend(more_functions);
         let template = SessionStateBuilder::new()
             .with_default_features()
             .with_runtime_env(site.node.runtime_env())

@@ -9,6 +9,7 @@ use datafusion::common::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use std::collections::{HashMap, HashSet};
+use storage::ids::SegmentId;
 use storage::schema::ColumnType;
 
 use super::fixture::*;

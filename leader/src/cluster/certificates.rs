@@ -40,7 +40,7 @@ pub fn make(directory: &Path, name: &str) -> Result<Files> {
         certificate: directory.join(format!("{name}.pem")),
         key: directory.join(format!("{name}.key")),
     };
-    if files.certificate.exists() && files.key.exists() {
+    if exists(&files.certificate)? && exists(&files.key)? {
         return Ok(files);
     }
     let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(failed)?;
@@ -74,10 +74,14 @@ fn authority(directory: &Path) -> Result<Issuer<'static, KeyPair>> {
         Err(error) => return Err(io(&path, error)),
     };
     let certificate = directory.join("authority.pem");
-    if !certificate.exists() {
+    if !exists(&certificate)? {
         write(&certificate, &params.self_signed(&key).map_err(failed)?.pem())?;
     }
     Ok(Issuer::new(params, key))
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|source| io(path, source))
 }
 
 /// A file that only the operator can read.

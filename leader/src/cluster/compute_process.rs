@@ -51,6 +51,7 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
         objects: Arc::new(objects),
         channels,
         queries: queries.handle().clone(),
+        functions: Vec::new(),
     });
     let listen = config.listen;
     let listener = TcpListener::bind(listen)

@@ -85,7 +85,7 @@ fn shape(directory: &Path, nodes: usize, slices: usize) -> Result<Shape> {
     let path = directory.join("shape.json");
     let action = || format!("use {}", path.display());
     let io = |source| Error::Io { action: action(), source };
-    if path.exists() {
+    if path.try_exists().map_err(io)? {
         let text = std::fs::read_to_string(&path).map_err(io)?;
         let shape: Shape = serde_json::from_str(&text)
             .map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;

@@ -121,7 +121,11 @@ impl DistributionRule {
         let left_to_all = to_all(right_may_stream(join_type), left_everywhere, left_bytes);
         let swapped = right_may_stream(join_type.swap());
         let right_to_all = to_all(swapped, right_everywhere, right_bytes);
-        if left_to_all <= partitioned && left_to_all <= right_to_all && !colocated {
+        // What is on every node is hashed there, and the other side stays where it is, placed as
+        // it was: later joins by its key need that.
+        if right_everywhere && !left_everywhere && swapped {
+            join.swap_inputs(PartitionMode::CollectLeft)
+        } else if left_to_all <= partitioned && left_to_all <= right_to_all && !colocated {
             with_mode(join, PartitionMode::CollectLeft)
         } else if right_to_all < partitioned {
             join.swap_inputs(PartitionMode::CollectLeft)
@@ -154,7 +158,7 @@ fn is_everywhere(plan: &Plan) -> bool {
 fn bytes(plan: &Plan) -> f64 {
     let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
     let rows = statistics.ok().and_then(|known| known.num_rows.get_value().copied());
-    rows.unwrap_or(UNKNOWN_ROWS) as f64 * row_bytes(&plan.schema())
+    rows.unwrap_or(UNKNOWN_ROWS).max(1) as f64 * row_bytes(&plan.schema())
 }
 
 fn row_bytes(schema: &Schema) -> f64 {

@@ -2,6 +2,8 @@
 //! their numbers, tasks their nodes. The work is `datafusion-distributed`'s; here it is told about
 //! our leaves and our nodes.
 
+mod watched;
+
 use std::any::Any;
 use std::cmp::Ordering;
 use std::fmt;
@@ -29,6 +31,7 @@ use datafusion_distributed::{
 };
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use url::Url;
+use watched::WatchedExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -90,7 +93,8 @@ impl Stages {
         }
         let node = Arc::new(Placed(plan));
         let handed = LogicalPlan::Extension(Extension { node });
-        self.planner.create_physical_plan(&handed, session).await
+        let stages = self.planner.create_physical_plan(&handed, session).await?;
+        Ok(Arc::new(WatchedExec::new(stages)))
     }
 }
 

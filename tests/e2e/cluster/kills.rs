@@ -115,6 +115,7 @@ async fn a_write_is_whole_or_not_there_when_a_node_is_killed() {
     }
     // What failed writes left is removed: no more files than committed segments, and a few more
     // rounds of the watch for those that wait for their node.
+    expect(&client, "CREATE TABLE last (k int)").await;
     let deadline = Instant::now() + BACK_WITHIN;
     let committed = rows / 262_144;
     loop {
