@@ -27,9 +27,34 @@ pub enum Error {
     /// Memory or spill space could not be set up; the operator acts.
     #[error("cannot set up memory and spill space")]
     Runtime(#[source] DataFusionError),
-    /// The node is configured with no slices; the operator acts.
-    #[error("a node needs at least one slice")]
-    NoSlices,
+    /// A certificate or key of the cluster port could not be read; the operator acts.
+    #[error("cannot read {}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The cluster port could not be opened, or its TLS not be set up; the operator acts.
+    #[error("cannot serve the cluster port")]
+    ClusterPort(#[source] tonic::transport::Error),
+    /// A node did not do what the leader told it; the leader tries again, or the operator acts.
+    #[error("compute node {node}: {reason}")]
+    Control {
+        /// The node's address.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The node's number is not one of the cluster's; the operator acts.
+    #[error("there is no node {node} in a cluster of {nodes}")]
+    NoSuchNode {
+        /// The number, counted from 0.
+        node: usize,
+        /// How many nodes the cluster has.
+        nodes: usize,
+    },
 }
 
 /// Starts the context tag that carries a SQLSTATE.

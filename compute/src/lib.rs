@@ -3,21 +3,29 @@
 //! Holds no catalog and decides no commit: which segments make up a table is the leader's
 //! knowledge, handed over as a [`TableVersion`]. In reading order:
 //!
-//! * [`placement`]: which row belongs to which slice;
+//! * [`placement`]: which row belongs to which slice, and [`layout`]: which slice to which node;
 //! * `node`: files, cache, memory and spill space of the node ([`Node`]);
 //! * `table`: a table version as a query sees it ([`SliceTable`]);
 //! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
 //! * [`load`]: rows of objects in [`object_storage`], for COPY;
 //! * `write`: rows of a query or a load, as segments that wait for their commit ([`write_table`]);
+//! * [`exchange`]: how nodes execute parts of a plan for the leader and for each other, and
+//!   [`codec`]: how our plan nodes get there;
+//! * [`service`]: what the leader tells a node beside queries;
 //! * [`error`]: how an error carries its SQLSTATE to the leader.
 
+pub mod codec;
 pub mod error;
+pub mod exchange;
+pub mod layout;
 pub mod load;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
+pub mod service;
 
-mod memory;
+mod compact;
+pub mod memory;
 mod node;
 mod statistics;
 mod table;
@@ -27,5 +35,5 @@ mod write;
 mod tests;
 
 pub use node::{Node, NodeConfig};
-pub use table::{Distribution, SliceTable, TableVersion};
+pub use table::{Distribution, Home, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

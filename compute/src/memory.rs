@@ -19,7 +19,7 @@ const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not z
 
 /// What a node may use.
 #[derive(Debug, Clone)]
-pub(crate) struct MemoryLimits {
+pub struct MemoryLimits {
     /// All queries and loads of the node together, bytes.
     pub memory_bytes: usize,
     /// Where operators spill; emptied when the node opens.
@@ -36,7 +36,7 @@ pub(crate) fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
 
 /// The environment of the whole node. Empties the spill directory: what is in it was left by a
 /// process that did not end in order.
-pub(crate) fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
+pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
     let emptied = match fs::remove_dir_all(&limits.spill_dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => fs::create_dir_all(&limits.spill_dir),

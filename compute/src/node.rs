@@ -6,12 +6,15 @@
 //! <data directory>/spill/                                        emptied at every start
 //! ```
 //!
+//! Slices are counted over the whole cluster; a node has files of its own slices only.
+//!
 //! The node knows no transactions: which segments belong to a table is the leader's knowledge
 //! ([`crate::table::TableVersion`]), and a file that no version names is an orphan
 //! ([`Node::sweep_orphans`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +29,8 @@ use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
 
-use crate::error::{Error, storage_error};
+use crate::error::{Error, storage_error, with_sqlstate};
+use crate::layout::Layout;
 use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
 
 /// What a node is opened with.
@@ -36,8 +40,10 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// How segment files are read and written.
     pub io: Arc<dyn Io>,
-    /// Slices of this node; each table is divided among them.
-    pub slices: usize,
+    /// The cluster that this node is part of; one node with all slices if it is alone.
+    pub layout: Layout,
+    /// Which of the cluster's nodes this is, counted from 0.
+    pub node: usize,
     /// Memory for queries and loads, bytes; the chunk cache comes on top.
     pub memory_bytes: usize,
     /// Memory for column chunks read from disk, bytes.
@@ -54,6 +60,8 @@ pub struct Node {
     segments: Mutex<HashMap<SegmentId, OpenSegment>>,
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
+    /// Ids of segments of writes that the leader has given up.
+    abandoned: Mutex<Vec<Range<u64>>>,
 }
 
 struct OpenSegment {
@@ -65,10 +73,11 @@ impl Node {
     /// Opens the node on its data directory, which is created if it does not exist, and empties
     /// the spill space.
     pub fn open(config: NodeConfig) -> Result<Arc<Self>, Error> {
-        if config.slices == 0 {
-            return Err(Error::NoSlices);
+        if config.node >= config.layout.nodes() {
+            let nodes = config.layout.nodes();
+            return Err(Error::NoSuchNode { node: config.node, nodes });
         }
-        for slice in 0..config.slices {
+        for slice in config.layout.slices_of(config.node) {
             config.io.create_directory(&slice_dir(&config, slice))?;
         }
         let spill_dir = config.data_dir.join("spill");
@@ -82,13 +91,29 @@ impl Node {
             runtime: runtime_env(&limits)?,
             segments: Mutex::default(),
             next_slice: AtomicUsize::new(0),
+            abandoned: Mutex::default(),
             config,
         }))
     }
 
     /// The number of slices of this node.
     pub fn slices(&self) -> usize {
-        self.config.slices
+        self.config.layout.slices_per_node()
+    }
+
+    /// The cluster that this node is part of.
+    pub fn layout(&self) -> Layout {
+        self.config.layout
+    }
+
+    /// Which of the cluster's nodes this is.
+    pub fn id(&self) -> usize {
+        self.config.node
+    }
+
+    /// The slices of this node.
+    pub fn own_slices(&self) -> Range<usize> {
+        self.config.layout.slices_of(self.config.node)
     }
 
     /// The environment of the whole node: every reservation counts against its memory.
@@ -108,15 +133,18 @@ impl Node {
     }
 
     /// Removes every segment file that `known` does not name, and what an interrupted write left.
-    /// Only for a node on which nothing is written: a segment that waits for its commit is unknown
-    /// too. Returns the number of files removed.
+    /// A segment that waits for its commit is unknown too: those have ids from `below` on, and stay.
+    /// Returns the number of files removed.
     pub fn sweep_orphans(
         &self,
         known: &HashMap<TableId, HashSet<SegmentId>>,
+        below: SegmentId,
     ) -> Result<usize, Error> {
         self.remove_files(|table, segment| {
-            let segment = segment.zip(table.and_then(|table| known.get(&table)));
-            segment.is_none_or(|(segment, known)| !known.contains(&segment))
+            let known = table.and_then(|table| known.get(&table));
+            segment.is_none_or(|segment| {
+                segment < below && !known.is_some_and(|known| known.contains(&segment))
+            })
         })
     }
 
@@ -139,7 +167,7 @@ impl Node {
         remove: impl Fn(Option<TableId>, Option<SegmentId>) -> bool,
     ) -> Result<usize, Error> {
         let mut removed = 0;
-        for slice in 0..self.config.slices {
+        for slice in self.own_slices() {
             let directory = slice_dir(&self.config, slice);
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
@@ -170,6 +198,26 @@ impl Node {
         Ok(())
     }
 
+    /// Removes what a write left that was given its segment ids from `ids` and that the leader has
+    /// given up; if it still runs, it ends with an error and leaves nothing either. Returns the
+    /// number of files removed.
+    pub fn abandon_segments(&self, table: TableId, ids: Range<u64>) -> Result<usize, Error> {
+        self.abandoned.lock().push(ids.clone());
+        self.remove_files(|of, segment| {
+            of == Some(table) && segment.is_some_and(|segment| ids.contains(&segment.0))
+        })
+    }
+
+    /// Whether the segment belongs to a write that was given up.
+    pub(crate) fn is_abandoned(&self, segment: SegmentId) -> bool {
+        self.abandoned.lock().iter().any(|ids| ids.contains(&segment.0))
+    }
+
+    /// Forgets which writes were given up: a new leader gives out ids by its own count.
+    pub(crate) fn forget_abandoned(&self) {
+        self.abandoned.lock().clear();
+    }
+
     /// The file of a segment.
     pub fn segment_path(&self, table: TableId, slice: SliceId, segment: SegmentId) -> PathBuf {
         self.config
@@ -184,7 +232,7 @@ impl Node {
 
     /// The slice at which an EVEN write starts.
     pub(crate) fn take_even_start(&self) -> usize {
-        self.next_slice.fetch_add(1, Ordering::Relaxed) % self.config.slices
+        self.next_slice.fetch_add(1, Ordering::Relaxed) % self.slices()
     }
 
     /// A segment, its footer read and checked. Open segments are kept until they are removed.
@@ -195,6 +243,10 @@ impl Node {
         info: &SegmentInfo,
         schema: &Arc<TableSchema>,
     ) -> QueryResult<Segment> {
+        if !self.own_slices().contains(&(slice.0 as usize)) {
+            let message = format!("slice {} is not on node {}", slice.0, self.id());
+            return Err(with_sqlstate("XX000", message));
+        }
         if let Some(open) = self.segments.lock().get(&info.id) {
             let known = open.segment.schema();
             if Arc::ptr_eq(known, schema) || known == schema {
@@ -216,7 +268,7 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
             .field("data_dir", &self.config.data_dir)
-            .field("slices", &self.config.slices)
+            .field("slices", &self.own_slices())
             .finish_non_exhaustive()
     }
 }

@@ -10,13 +10,14 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::common::{DFSchema, Result, Statistics, internal_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use storage::ids::TableId;
 use storage::schema::TableSchema;
 use storage::statistics::SegmentInfo;
 
+use crate::layout::Layout;
 use crate::node::Node;
 use crate::placement;
 use crate::plan::slice_scan::SliceScanExec;
@@ -27,7 +28,7 @@ use crate::statistics::table_statistics;
 pub enum Distribution {
     /// DISTSTYLE EVEN: any row on any slice.
     Even,
-    /// DISTSTYLE ALL: every node has all rows, as slice 0.
+    /// DISTSTYLE ALL: every node has all rows, under its first slice.
     All,
     /// DISTSTYLE KEY: by the hash of the column at this position.
     Key(usize),
@@ -48,8 +49,8 @@ pub struct TableVersion {
     pub distribution: Distribution,
     /// [`placement::fingerprint`] of the process that placed the rows of a KEY table.
     pub placement_fingerprint: u64,
-    /// The segments of each slice, in the order in which they were written. An ALL table has them
-    /// all under slice 0.
+    /// The segments of each slice of the cluster, in the order in which they were written. An ALL
+    /// table has a copy of all its rows under the first slice of each node.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
 }
 
@@ -59,9 +60,13 @@ impl TableVersion {
         self.segments().map(|segment| segment.row_count).sum()
     }
 
-    /// All segments of all slices.
+    /// The segments that together hold every row once: of an ALL table those of one node.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentInfo>> {
-        self.slices.iter().flatten()
+        let slices = match self.distribution {
+            Distribution::All => self.slices.len().min(1),
+            Distribution::Even | Distribution::Key(_) => self.slices.len(),
+        };
+        self.slices[..slices].iter().flatten()
     }
 
     /// The distribution that plans may rely on: EVEN if the rows of a KEY table were placed by
@@ -76,18 +81,45 @@ impl TableVersion {
     }
 }
 
-/// DataFusion's view of a table version on this node.
+/// Where a table is read.
+#[derive(Debug, Clone)]
+pub enum Home {
+    /// On this node.
+    Node(Arc<Node>),
+    /// On the nodes of a cluster, none of which is this process: good for planning only.
+    Cluster(Layout),
+}
+
+impl Home {
+    /// The shape of the cluster.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Node(node) => node.layout(),
+            Self::Cluster(layout) => *layout,
+        }
+    }
+
+    /// The node, to read from.
+    pub(crate) fn node(&self) -> Result<&Arc<Node>> {
+        match self {
+            Self::Node(node) => Ok(node),
+            Self::Cluster(_) => internal_err!("only a compute node reads tables"),
+        }
+    }
+}
+
+/// DataFusion's view of a table version.
 #[derive(Debug)]
 pub struct SliceTable {
     version: Arc<TableVersion>,
-    node: Arc<Node>,
+    home: Home,
     statistics: OnceLock<Arc<Statistics>>,
 }
 
 impl SliceTable {
     /// A table to plan with. Keep it as long as the version: it remembers merged statistics.
-    pub fn new(version: Arc<TableVersion>, node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { version, node, statistics: OnceLock::new() })
+    pub fn new(version: Arc<TableVersion>, home: Home) -> Arc<Self> {
+        Arc::new(Self { version, home, statistics: OnceLock::new() })
     }
 
     /// The version that this table reads.
@@ -139,7 +171,7 @@ impl TableProvider for SliceTable {
         };
         let scan = SliceScanExec::try_new(
             Arc::clone(&self.version),
-            Arc::clone(&self.node),
+            self.home.clone(),
             Arc::clone(self.merged_statistics()),
             projection,
         )?;

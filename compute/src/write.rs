@@ -15,6 +15,7 @@ mod buffer;
 mod flush;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -85,12 +86,14 @@ pub async fn write_streams(
 ) -> Result<WriteOutcome> {
     let flusher = Flusher::new(Arc::clone(node), target.clone());
     let write = Arc::new(Write {
+        node: Arc::clone(node),
         buffers: SliceBuffers::new(node, target.version.distribution, context.memory_pool()),
         flusher,
         target,
         rows_read: AtomicU64::new(0),
     });
-    let segments = match write.run(inputs).await {
+    let written = write.run(inputs).await.and_then(|segments| not_abandoned(node, segments));
+    let segments = match written {
         Ok(segments) => segments,
         Err(error) => {
             write.flusher.give_up().await;
@@ -102,8 +105,20 @@ pub async fn write_streams(
     Ok(WriteOutcome { segments, row_count })
 }
 
+/// What was written, unless the leader has given the write up meanwhile.
+fn not_abandoned(
+    node: &Node,
+    segments: Vec<(SliceId, SegmentInfo)>,
+) -> Result<Vec<(SliceId, SegmentInfo)>> {
+    if segments.iter().any(|(_, segment)| node.is_abandoned(segment.id)) {
+        return internal_err!("the leader has given up the write");
+    }
+    Ok(segments)
+}
+
 /// What the readers of one write share.
 struct Write {
+    node: Arc<Node>,
     target: WriteTarget,
     buffers: SliceBuffers,
     flusher: Flusher,
@@ -136,7 +151,7 @@ impl Write {
     }
 
     async fn read(self: Arc<Self>, mut input: SendableRecordBatchStream) -> Result<()> {
-        let mut splitter = Splitter::new(&self.target, self.buffers.slices())?;
+        let mut splitter = Splitter::new(&self.target, &self.node)?;
         while let Some(batch) = input.next().await {
             let batch = batch?;
             check_batch(&batch, &self.target.version.schema)?;
@@ -154,19 +169,20 @@ impl Write {
     }
 }
 
-/// Sends rows to slices.
+/// Sends rows to slices, which are counted within the node.
 enum Splitter {
-    Key(KeySplitter),
+    Key { splitter: KeySplitter, own: Range<usize> },
     Even,
     All,
 }
 
 impl Splitter {
-    fn new(target: &WriteTarget, slices: usize) -> Result<Self> {
+    fn new(target: &WriteTarget, node: &Node) -> Result<Self> {
         Ok(match target.version.distribution {
             Distribution::Key(key) => {
                 let name = &target.version.schema.columns[key].name;
-                Self::Key(KeySplitter::new(key, name, slices)?)
+                let splitter = KeySplitter::new(key, name, node.layout().slices())?;
+                Self::Key { splitter, own: node.own_slices() }
             }
             Distribution::Even => Self::Even,
             Distribution::All => Self::All,
@@ -183,7 +199,12 @@ impl Splitter {
             return Ok(());
         }
         match self {
-            Self::Key(splitter) => splitter.split(batch, take),
+            Self::Key { splitter, own } => splitter.split(batch, |slice, rows| {
+                if !own.contains(&slice) {
+                    return internal_err!("a row of slice {slice} came to the slices {own:?}");
+                }
+                take(slice - own.start, rows)
+            }),
             Self::Even => take(buffers.emptiest(), batch),
             Self::All => take(0, batch),
         }

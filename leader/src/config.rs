@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use compute::exchange::Identity;
+use compute::layout::Layout;
 use compute::object_storage::ObjectStoreConfig;
 use serde::Deserialize;
+use url::Url;
 
 use crate::error::{Error, Result};
 
@@ -16,7 +19,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The address of the Postgres port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Slices of the single compute node, at least 1.
+    /// Slices of each compute node, at least 1; of each of several at least 2.
     pub slices: usize,
     /// The superuser's password at first start; generated when absent.
     pub initial_password: Option<String>,
@@ -28,6 +31,10 @@ pub struct Config {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FileConfig {
+    /// Where a process keeps its files; `start` takes it from the command line.
+    pub data_dir: Option<PathBuf>,
+    /// The address of the process's port; `start` takes it from the command line.
+    pub listen: Option<SocketAddr>,
     /// Redshift's parameter group.
     pub parameters: Parameters,
     /// Which object stores COPY may reach.
@@ -36,6 +43,117 @@ pub struct FileConfig {
     pub tls: TlsConfig,
     /// Memory of the node.
     pub memory: MemoryConfig,
+    /// The nodes of a cluster of several processes.
+    pub cluster: ClusterConfig,
+    /// The file itself.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
+}
+
+/// A cluster of several processes. The same on all of them but for `node` and the certificate.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// `host:port` of every compute node, in their order; empty if there is one node, in the
+    /// leader's process.
+    pub nodes: Vec<String>,
+    /// Slices of each node, at least 2.
+    pub slices_per_node: Option<usize>,
+    /// Which of the nodes this process is, counted from 0; none for the leader.
+    pub node: Option<usize>,
+    /// PEM: the certificate of the authority that has signed those of all processes.
+    pub authority: Option<PathBuf>,
+    /// PEM: the certificate of this process.
+    pub certificate: Option<PathBuf>,
+    /// PEM: its key.
+    pub key: Option<PathBuf>,
+    /// A configuration file whose `[object_store]` is this process's too.
+    pub common: Option<PathBuf>,
+}
+
+/// What a compute process needs to start.
+#[derive(Clone)]
+pub struct ComputeConfig {
+    /// Where its slices live.
+    pub data_dir: PathBuf,
+    /// The address of its cluster port.
+    pub listen: SocketAddr,
+    /// The cluster.
+    pub layout: Layout,
+    /// Which node it is.
+    pub node: usize,
+    /// Its certificate.
+    pub identity: Identity,
+    /// Memory for queries and loads, bytes.
+    pub memory_bytes: usize,
+    /// Memory for column chunks, bytes.
+    pub cache_bytes: usize,
+    /// Disk space for spilling, bytes.
+    pub spill_bytes_max: u64,
+    /// What loads may reach.
+    pub object_store: ObjectStoreConfig,
+    /// Whether it ends with the process that has started it.
+    pub supervised: bool,
+}
+
+impl ClusterConfig {
+    /// The shape of the cluster.
+    pub fn layout(&self) -> Result<Layout> {
+        const SLICES: usize = 2;
+        let slices = self.slices_per_node.unwrap_or(SLICES);
+        if self.nodes.len() < 2 || slices < 2 {
+            let text = "a cluster has at least 2 nodes with at least 2 slices each";
+            return Err(Error::Config(text.into()));
+        }
+        Layout::new(self.nodes.len(), slices)
+            .ok_or_else(|| Error::Config("the cluster has no slices".into()))
+    }
+
+    /// The addresses of the nodes.
+    pub fn urls(&self) -> Result<Vec<Url>> {
+        let url = |node: &String| {
+            Url::parse(&format!("https://{node}"))
+                .map_err(|error| Error::Config(format!("the node address \"{node}\": {error}")))
+        };
+        self.nodes.iter().map(url).collect()
+    }
+
+    /// This process's certificate.
+    pub fn identity(&self) -> Result<Identity> {
+        match (&self.authority, &self.certificate, &self.key) {
+            (Some(authority), Some(certificate), Some(key)) => {
+                Ok(Identity::read(authority, certificate, key)?)
+            }
+            _ => Err(Error::Config(
+                "[cluster] needs authority, certificate and key; `blueshift cert` makes them"
+                    .into(),
+            )),
+        }
+    }
+}
+
+impl ComputeConfig {
+    /// What the file says.
+    pub fn new(file: FileConfig, supervised: bool) -> Result<Self> {
+        let needs = |what: &str| Error::Config(format!("a compute node needs {what}"));
+        let layout = file.cluster.layout()?;
+        let object_store = match &file.cluster.common {
+            Some(path) => FileConfig::read(Some(path))?.object_store,
+            None => file.object_store,
+        };
+        Ok(Self {
+            data_dir: file.data_dir.ok_or_else(|| needs("data_dir"))?,
+            listen: file.listen.ok_or_else(|| needs("listen"))?,
+            layout,
+            node: file.cluster.node.ok_or_else(|| needs("[cluster] node"))?,
+            identity: file.cluster.identity()?,
+            memory_bytes: file.memory.query_bytes(),
+            cache_bytes: file.memory.cache_bytes(),
+            spill_bytes_max: file.memory.spill_bytes(),
+            object_store,
+            supervised,
+        })
+    }
 }
 
 /// The cluster-wide parameters that exist now.
@@ -94,7 +212,30 @@ impl FileConfig {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::Config(format!("cannot read {}: {e}", path.display())))?;
-        toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+        let mut file: Self =
+            toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        file.path = Some(path.to_owned());
+        Ok(file)
+    }
+}
+
+impl MemoryConfig {
+    /// The share of the machine's memory that queries may hold.
+    fn query_bytes(&self) -> usize {
+        let bytes = self.query_bytes.unwrap_or_else(|| machine_memory_bytes() / 3);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The share of the machine's memory for opened column chunks.
+    fn cache_bytes(&self) -> usize {
+        let bytes = self.cache_bytes.unwrap_or_else(|| machine_memory_bytes() / 8);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Disk space that spilling queries may take in all.
+    fn spill_bytes(&self) -> u64 {
+        const DEFAULT: u64 = 100 << 30;
+        self.spill_bytes.unwrap_or(DEFAULT)
     }
 }
 
@@ -111,20 +252,17 @@ impl Config {
 
     /// The share of the machine's memory that queries may hold.
     pub fn query_memory_bytes(&self) -> usize {
-        let bytes = self.file.memory.query_bytes.unwrap_or_else(|| machine_memory_bytes() / 3);
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        self.file.memory.query_bytes()
     }
 
     /// The share of the machine's memory for opened column chunks.
     pub fn cache_bytes(&self) -> usize {
-        let bytes = self.file.memory.cache_bytes.unwrap_or_else(|| machine_memory_bytes() / 8);
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        self.file.memory.cache_bytes()
     }
 
     /// Disk space that spilling queries may take in all.
     pub fn spill_bytes_max(&self) -> u64 {
-        const DEFAULT: u64 = 100 << 30;
-        self.file.memory.spill_bytes.unwrap_or(DEFAULT)
+        self.file.memory.spill_bytes()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What all sessions of the server share: catalog and transactions, the compute node, the planner,
+//! What all sessions of the server share: catalog and transactions, the compute nodes, the planner,
 //! and the threads that queries run on.
 
 use std::collections::{HashMap, HashSet};
@@ -6,25 +6,30 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use compute::exchange::NodeChannels;
+use compute::layout::Layout;
+use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
+use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use storage::ids::{SegmentId, SliceId, TableId};
+use storage::ids::{SegmentId, TableId};
 use storage::io::RealIo;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
+use crate::cluster::{Cluster, ClusterFiles, Known, NodeSet, NodeSetParts};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
-use crate::transaction::garbage::SegmentFiles;
 use crate::transaction::manager::TransactionManager;
 
 /// The superuser of a new cluster.
@@ -40,8 +45,8 @@ pub struct Engine {
     pub config: Config,
     /// Snapshots and commits.
     pub transactions: Arc<TransactionManager>,
-    /// The single compute node.
-    pub node: Arc<Node>,
+    /// The compute nodes.
+    pub cluster: Cluster,
     /// What COPY may reach.
     pub object_storage: ObjectStorage,
     /// Plans statements.
@@ -58,26 +63,34 @@ pub struct Engine {
 impl Engine {
     /// Opens the data directory, making it at first start, and removes what a crash left.
     pub fn open(config: Config) -> Result<Self> {
-        fs::create_dir_all(&config.data_dir).map_err(|e| io(&config, e))?;
-        let lock = lock_data_dir(&config)?;
-        let node = Node::open(compute::NodeConfig {
-            data_dir: config.data_dir.join("node0"),
-            io: Arc::new(RealIo),
-            slices: config.slices,
-            memory_bytes: config.query_memory_bytes(),
-            cache_bytes: config.cache_bytes(),
-            spill_bytes_max: config.spill_bytes_max(),
-        })?;
+        fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
+        let lock = lock_directory(&config.data_dir)?;
         let log = CatalogLog::open(&config.catalog_path())?;
-        let files = Arc::new(NodeFiles(Arc::clone(&node)));
+        let first_segment = SegmentId(log.read()?.1.segment);
+        let cluster = if config.file.cluster.nodes.is_empty() {
+            Cluster::Alone(open_node(&config)?)
+        } else {
+            Cluster::Nodes(connect_nodes(&config, first_segment)?)
+        };
+        let files = Arc::new(ClusterFiles(cluster.clone()));
         let transactions = Arc::new(TransactionManager::new(log, files)?);
-        sweep_orphans(&node, &transactions)?;
+        let manager = Arc::clone(&transactions);
+        let known: Known = Arc::new(move || known_segments(&manager));
+        match &cluster {
+            Cluster::Alone(node) => sweep_orphans(node, &known())?,
+            Cluster::Nodes(nodes) => nodes.watch(&known, &Handle::current()),
+        }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
             .map_err(|e| Error::Config(e.to_string()))?
             .with_io_runtime(Handle::current());
-        let planner = Planner::new(&node);
+        let planner = match &cluster {
+            Cluster::Alone(node) => Planner::for_node(node.slices(), node.runtime_env()),
+            Cluster::Nodes(nodes) => {
+                Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env())?
+            }
+        };
         let query_runtime = Builder::new_multi_thread()
-            .worker_threads(config.slices.max(1))
+            .worker_threads(cluster.layout().slices_per_node())
             .thread_name("query")
             .enable_all()
             .build()
@@ -85,7 +98,7 @@ impl Engine {
         Ok(Self {
             config,
             transactions,
-            node,
+            cluster,
             object_storage,
             planner,
             query_runtime: Some(query_runtime),
@@ -132,7 +145,7 @@ impl Engine {
                 writeln!(file, "{password}")?;
                 file.sync_all()
             });
-        written.map_err(|e| io(&self.config, e))?;
+        written.map_err(|e| io(&self.config.data_dir, e))?;
         tracing::info!(user = SUPERUSER, path = %path.display(), "generated the initial password");
         Ok(password)
     }
@@ -146,8 +159,12 @@ impl Engine {
             return Arc::clone(table);
         }
         let version = Arc::new(self.table_version(entry));
-        let table = SliceTable::new(version, Arc::clone(&self.node));
-        self.tables.lock().insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
+        let table = SliceTable::new(version, self.cluster.home());
+        let mut tables = self.tables.lock();
+        // What no snapshot has any more would keep its segments' files.
+        tables.retain(|_, (known, _)| known.strong_count() > 0);
+        tables.insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
+        drop(tables);
         table
     }
 
@@ -237,49 +254,101 @@ fn generate_password() -> Result<String> {
     Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }
 
-/// The node's files, as the transaction manager removes them.
-#[derive(Debug)]
-struct NodeFiles(Arc<Node>);
+/// The one node of a cluster, in this process.
+fn open_node(config: &Config) -> Result<Arc<Node>> {
+    let layout = Layout::new(1, config.slices)
+        .ok_or_else(|| Error::Config("a node needs at least one slice".into()))?;
+    Ok(Node::open(compute::NodeConfig {
+        data_dir: config.data_dir.join("node0"),
+        io: Arc::new(RealIo),
+        layout,
+        node: 0,
+        memory_bytes: config.query_memory_bytes(),
+        cache_bytes: config.cache_bytes(),
+        spill_bytes_max: config.spill_bytes_max(),
+    })?)
+}
 
-impl SegmentFiles for NodeFiles {
-    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId) {
-        if let Err(error) = self.0.remove_segments(table, [(slice, segment)]) {
-            tracing::warn!(table = table.0, slice = slice.0, segment = segment.0, %error,
-                "could not remove a segment file; the next start removes it");
-        }
-    }
+/// The nodes of a cluster of several processes; none is spoken to yet.
+fn connect_nodes(config: &Config, sweep_below: SegmentId) -> Result<Arc<NodeSet>> {
+    let cluster = &config.file.cluster;
+    let limits = MemoryLimits {
+        memory_bytes: config.query_memory_bytes(),
+        spill_dir: config.data_dir.join("spill"),
+        spill_bytes_max: config.spill_bytes_max(),
+    };
+    Ok(NodeSet::new(NodeSetParts {
+        layout: cluster.layout()?,
+        urls: cluster.urls()?,
+        channels: NodeChannels::new(cluster.identity()?, Handle::current()),
+        epoch: next_epoch(config)?,
+        runtime: runtime_env(&limits)?,
+        sweep_below,
+    }))
+}
+
+/// A number that grows with each start of a leader on this data directory.
+fn next_epoch(config: &Config) -> Result<u64> {
+    let path = config.data_dir.join("epoch");
+    let last = match fs::read_to_string(&path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| Error::Config(format!("{} does not hold a number", path.display())))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(io(&config.data_dir, error)),
+    };
+    let epoch: u64 = last + 1;
+    let temporary = config.data_dir.join("epoch.tmp");
+    let written = File::create(&temporary).and_then(|mut file| {
+        writeln!(file, "{epoch}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(&config.data_dir)?.sync_all()
+    });
+    written.map_err(|error| io(&config.data_dir, error))?;
+    Ok(epoch)
+}
+
+/// What nodes must keep.
+fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
+    let snapshot = transactions.snapshot();
+    let known = snapshot.tables().map(|table| KnownTable {
+        table: table.id,
+        segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
+    });
+    known.collect()
 }
 
 /// Removes segment files that no commit ever made visible.
-fn sweep_orphans(node: &Node, transactions: &TransactionManager) -> Result<()> {
-    let snapshot = transactions.snapshot();
+fn sweep_orphans(node: &Node, tables: &[KnownTable]) -> Result<()> {
     let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-    for table in snapshot.tables() {
-        let segments = table.slices.iter().flatten().map(|segment| segment.id);
-        known.entry(table.id).or_default().extend(segments);
+    for table in tables {
+        known.entry(table.table).or_default().extend(&table.segments);
     }
-    let removed = node.sweep_orphans(&known)?;
+    // Nothing is written yet: whatever is unknown can go.
+    let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;
     if removed > 0 {
         tracing::info!(removed, "removed segment files that no commit made visible");
     }
     Ok(())
 }
 
-/// Takes the directory's lock; it goes with the process.
-fn lock_data_dir(config: &Config) -> Result<File> {
-    let path = config.data_dir.join("lock");
-    let file = File::create(&path).map_err(|e| io(config, e))?;
+/// Takes the lock of a data directory; it goes with the process.
+pub(crate) fn lock_directory(data_dir: &Path) -> Result<File> {
+    let path = data_dir.join("lock");
+    let file = File::create(&path).map_err(|e| io(data_dir, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Config(format!(
             "the data directory {} is in use by another server",
-            config.data_dir.display()
+            data_dir.display()
         ))),
-        Err(TryLockError::Error(error)) => Err(io(config, error)),
+        Err(TryLockError::Error(error)) => Err(io(data_dir, error)),
     }
 }
 
-fn io(config: &Config, source: std::io::Error) -> Error {
-    let action = format!("use the data directory {}", config.data_dir.display());
+fn io(data_dir: &Path, source: std::io::Error) -> Error {
+    let action = format!("use the data directory {}", data_dir.display());
     Error::Io { action, source }
 }

@@ -11,11 +11,13 @@
 //! 6. [`execution`]: on the query threads; scans are `compute`'s
 //! 7. record batches -> [`pgwire`] -> rows
 //!
-//! The life of a write: as above up to the plan; `compute::write_table` makes segments that nobody
+//! The life of a write: as above up to the plan; `compute::write_table`, on the node or, in a
+//! [`cluster`], on each of them, makes segments that nobody
 //! sees; [`transaction`] commits them through the catalog log, which is the one commit point.
 
 pub mod authentication;
 pub mod catalog;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod error;
@@ -30,4 +32,4 @@ mod statement;
 pub mod tls;
 pub mod transaction;
 
-pub use start::{log_to_stderr, serve_until_stopped};
+pub use start::{log_to_stderr, serve_until_stopped, serve_with_nodes};

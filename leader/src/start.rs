@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -11,6 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::authentication::ScramVerifier;
+use crate::cluster::Cluster;
+use crate::cluster::supervisor::Supervisor;
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine, SUPERUSER};
 use crate::error::{Error, Result};
@@ -53,11 +56,28 @@ impl Backend for Leader {
     }
 }
 
+/// How long the compute nodes may take to answer at the start.
+const NODES_WAIT: Duration = Duration::from_secs(60);
+
+/// Runs a cluster of several nodes on this machine, as [`serve_until_stopped`].
+pub async fn serve_with_nodes(mut config: Config, nodes: usize) -> Result<()> {
+    let supervisor = Supervisor::start(&mut config, nodes)?;
+    let served = serve_until_stopped(config).await;
+    supervisor.stop().await;
+    served
+}
+
 /// Runs a server until SIGTERM or SIGINT. When it can serve it prints its one line on stdout.
 pub async fn serve_until_stopped(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let engine = Arc::new(Engine::open(config)?);
+    if let Cluster::Nodes(nodes) = &engine.cluster {
+        tokio::select! {
+            open = nodes.wait_until_open(NODES_WAIT) => open?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     engine.bootstrap().await?;
     let listen = engine.config.listen;
     let listener = TcpListener::bind(listen)
@@ -88,7 +108,7 @@ fn announce(line: &str) -> Result<()> {
         .map_err(|source| Error::Io { action: "write to stdout".into(), source })
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+pub(crate) fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     let listen = |kind| {
         signal(kind).map_err(|source| Error::Io { action: "wait for signals".into(), source })
     };

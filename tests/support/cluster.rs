@@ -110,6 +110,7 @@ pub(crate) struct Cluster {
     /// None when a server from outside is used, or after the process has ended.
     process: Option<Child>,
     starts: u32,
+    warnings_expected: bool,
 }
 
 impl Cluster {
@@ -122,10 +123,24 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("blueshift-test-").tempdir().unwrap();
         if let Ok(url) = std::env::var("BLUESHIFT_TEST_URL") {
             let address = fresh_database(Address::parse(&url, PASSWORD), directory.path());
-            return Cluster { address, options, directory, process: None, starts: 0 };
+            return Cluster {
+                address,
+                options,
+                directory,
+                process: None,
+                starts: 0,
+                warnings_expected: false,
+            };
         }
         let address = Address::parse("postgres://nobody@127.0.0.1:0/none", PASSWORD);
-        let mut cluster = Cluster { address, options, directory, process: None, starts: 0 };
+        let mut cluster = Cluster {
+            address,
+            options,
+            directory,
+            process: None,
+            starts: 0,
+            warnings_expected: false,
+        };
         cluster.launch();
         cluster
     }
@@ -146,6 +161,11 @@ impl Cluster {
 
     pub(crate) async fn connect(&self) -> Client {
         self.address.connect().await
+    }
+
+    /// For a test that does what operators are warned of.
+    pub(crate) fn expect_warnings(&mut self) {
+        self.warnings_expected = true;
     }
 
     /// Whether the process still runs.
@@ -288,6 +308,9 @@ impl Drop for Cluster {
             let tail = log.len().saturating_sub(4000);
             let tail = (tail..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(log.len());
             eprintln!("--- end of the server's log ---\n{}", &log[tail..]);
+            return;
+        }
+        if self.warnings_expected {
             return;
         }
         let unexpected = self.unexpected_log_lines();

@@ -17,6 +17,7 @@ mod parquet;
 mod partition;
 mod plan;
 mod request;
+mod share;
 mod text;
 mod value;
 
@@ -26,6 +27,8 @@ pub use request::{
     Compression, Conversion, CopyRequest, DateFormat, Format, OmittedColumn, TargetColumn,
     TimeFormat,
 };
+pub use share::LoadShare;
+pub(crate) use share::LoadShareProto;
 pub use value::datetime::{DatePattern, TimestampPattern};
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::error::LoadError;
 use super::parquet::{self, ParquetFile, RowGroup};
 use super::partition;
 use super::request::{Compression, CopyRequest, Format};
+use super::share::LoadShare;
 use crate::object_storage::{Bucket, ObjectStorage};
 
 /// Bytes of a part of a file, at least and at most.
@@ -41,6 +42,28 @@ impl Work {
     pub(super) fn file(&self) -> usize {
         match self {
             Self::Text { file, .. } | Self::RowGroup { file, .. } => *file,
+        }
+    }
+
+    pub(super) fn set_file(&mut self, index: usize) {
+        match self {
+            Self::Text { file, .. } | Self::RowGroup { file, .. } => *file = index,
+        }
+    }
+
+    /// The same work on files that were opened again; none if they are not the same any more.
+    pub(super) fn check_against(&self, files: &[LoadFile]) -> Option<Self> {
+        match self {
+            Self::Text { file, part } => {
+                let size = files.get(*file)?.object.size;
+                (part.end <= size).then(|| self.clone())
+            }
+            Self::RowGroup { file, group } => {
+                let groups = &files.get(*file)?.parquet.as_ref()?.row_groups;
+                let found = groups.iter().find(|found| found.index == group.index)?;
+                let same = found.range == group.range && found.row_count == group.row_count;
+                same.then(|| Self::RowGroup { file: *file, group: found.clone() })
+            }
         }
     }
 
@@ -108,6 +131,41 @@ pub struct LoadedFile {
 }
 
 impl LoadPlan {
+    pub(super) fn new(
+        request: Arc<CopyRequest>,
+        bucket: Bucket,
+        files: Vec<LoadFile>,
+        work: Vec<Work>,
+        partitions: usize,
+    ) -> Self {
+        Self {
+            load: Arc::new(Load {
+                request,
+                bucket,
+                files,
+                partitions,
+                unfinished: AtomicUsize::new(work.len()),
+                queue: Mutex::new(work.into()),
+            }),
+        }
+    }
+
+    /// The work divided among nodes, each of which reads its share itself.
+    pub fn into_shares(self, nodes: usize) -> Vec<LoadShare> {
+        let mut work: Vec<Vec<Work>> = vec![Vec::new(); nodes];
+        let mut bytes = vec![0; nodes];
+        // Large items come first; each goes to the node that has the least to read so far.
+        for item in self.load.queue.lock().drain(..) {
+            let least = (0..nodes).min_by_key(|node| bytes[*node]).unwrap_or(0);
+            bytes[least] += item.bytes();
+            work[least].push(item);
+        }
+        let objects: Vec<ObjectMeta> =
+            self.load.files.iter().map(|file| file.object.clone()).collect();
+        let share = |work| LoadShare::new(Arc::clone(&self.load.request), objects.clone(), work);
+        work.into_iter().map(share).collect()
+    }
+
     /// How many streams there are to execute.
     pub fn partitions(&self) -> usize {
         self.load.partitions
@@ -168,19 +226,10 @@ pub async fn plan(
     };
     // Large items first, so that the partitions end at about the same time.
     work.sort_by_key(|item| std::cmp::Reverse(item.bytes()));
-    Ok(LoadPlan {
-        load: Arc::new(Load {
-            request: Arc::new(request),
-            bucket,
-            files,
-            partitions,
-            unfinished: AtomicUsize::new(work.len()),
-            queue: Mutex::new(work.into()),
-        }),
-    })
+    Ok(LoadPlan::new(Arc::new(request), bucket, files, work, partitions))
 }
 
-async fn open_files(
+pub(super) async fn open_files(
     bucket: &Bucket,
     files: &mut [LoadFile],
     request: &CopyRequest,
@@ -227,7 +276,7 @@ fn text_work(files: &[LoadFile], request: &CopyRequest, partitions: u64) -> Vec<
 }
 
 /// Bucket and prefix of `s3://bucket/prefix`. The prefix is taken as it is written.
-fn location(url: &str) -> Result<(&str, &str), LoadError> {
+pub(super) fn location(url: &str) -> Result<(&str, &str), LoadError> {
     let rest = url.strip_prefix("s3://").ok_or_else(|| LoadError::Location(url.to_owned()))?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {

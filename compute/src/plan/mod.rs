@@ -6,16 +6,25 @@
 //! filters, and follows `runtime_filter`s that joins and sorts push down while they run. [`guard`]
 //! turns a panic into an error; [`dropped_probe`] keeps a join from waiting for a partition that
 //! nobody reads; [`stop`] lets a query be stopped inside a join.
+//!
+//! In a cluster: [`on_task`] and [`take_slices`] divide among tasks what each of them has whole;
+//! [`slice_write`] ends a write on each node, [`load`] begins a COPY there, and [`cancel`] stops the
+//! leaves of a query that has ended.
 
 use std::sync::Arc;
 
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+pub mod cancel;
 pub mod dropped_probe;
 pub mod guard;
+pub mod load;
+pub mod on_task;
 pub mod slice_scan;
+pub mod slice_write;
 pub mod stop;
+pub mod take_slices;
 
 pub(crate) mod constants;
 pub(crate) mod selectivity;

@@ -1,4 +1,8 @@
-//! The leaf of a plan that reads a table version from this node's slices.
+//! The leaf of a plan that reads a table version from the slices of a node.
+//!
+//! It has two forms. The leader plans with the slices of all nodes: partition `p` stands for the
+//! slices with that index on every node. A node executes the form that lists its own slices only
+//! ([`SliceScanExec::for_node`]); where the leader is the only node, the two are one.
 //!
 //! It reads only the columns that the plan needs, evaluates all filters that were pushed to it, and
 //! promises the hash partitioning of a KEY table, so that joins and groups on the distribution key
@@ -6,6 +10,7 @@
 //! promise its partitions share all row groups.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -39,14 +44,19 @@ use super::runtime_filter::SliceOfKey;
 use super::runtime_filter::is_runtime_filter;
 use super::scan_stream::{ScanMetrics, ScanStream, ScanWork};
 use super::selectivity::scan_statistics;
-use crate::node::Node;
-use crate::table::{Distribution, TableVersion};
+use crate::layout::Layout;
+use crate::plan::cancel::cancellable;
+use crate::table::{Distribution, Home, TableVersion};
 
-/// Reads the slices of a table that are on this node.
+mod proto;
+
+pub(crate) use proto::SliceScanProto;
+
+/// Reads the slices of a table.
 #[derive(Debug)]
 pub struct SliceScanExec {
     version: Arc<TableVersion>,
-    node: Arc<Node>,
+    home: Home,
     table_statistics: Arc<Statistics>,
     /// Positions in the table of the output columns.
     projection: Vec<usize>,
@@ -64,36 +74,50 @@ pub struct SliceScanExec {
 }
 
 impl SliceScanExec {
-    /// A scan of all slices: a partition for each slice of the node. `projection` lists positions
-    /// in the table's columns.
+    /// A scan of all slices: a partition for each slice of a node. `projection` lists positions in
+    /// the table's columns.
     pub fn try_new(
         version: Arc<TableVersion>,
-        node: Arc<Node>,
+        home: Home,
         table_statistics: Arc<Statistics>,
         projection: Vec<usize>,
     ) -> Result<Self> {
-        let partitions: Vec<Vec<usize>> = match version.distribution {
-            // The rows are all under slice 0, whoever reads them.
-            Distribution::All => {
-                (0..node.slices()).map(|slice| if slice == 0 { vec![0] } else { vec![] }).collect()
-            }
-            Distribution::Even | Distribution::Key(_) => {
-                (0..node.slices()).map(|slice| vec![slice]).collect()
-            }
+        let layout = home.layout();
+        // An ALL table is read from one copy, whichever.
+        let nodes = match version.distribution {
+            Distribution::All => 1,
+            Distribution::Even | Distribution::Key(_) => layout.nodes(),
         };
-        if version.slices.len() > node.slices() {
+        let partitions = merged_partitions(&version, layout, 0..nodes);
+        if version.slices.len() > layout.slices() {
             return internal_err!(
-                "table {} has {} slices, the node {}",
+                "table {} has {} slices, the cluster {}",
                 version.name,
                 version.slices.len(),
-                node.slices()
+                layout.slices()
             );
         }
+        Self::with_partitions(version, home, table_statistics, projection, partitions)
+    }
+
+    /// The scan that one node executes: its own slices.
+    pub fn for_node(&self, node: usize) -> Self {
+        let partitions = merged_partitions(&self.version, self.home.layout(), node..node + 1);
+        Self { partitions, ..self.renew() }
+    }
+
+    fn with_partitions(
+        version: Arc<TableVersion>,
+        home: Home,
+        table_statistics: Arc<Statistics>,
+        projection: Vec<usize>,
+        partitions: Vec<Vec<usize>>,
+    ) -> Result<Self> {
         let schema = Arc::new(version.arrow_schema.project(&projection)?);
         let properties = properties(&version, &projection, schema, &partitions);
         Ok(Self {
             version,
-            node,
+            home,
             table_statistics,
             projection,
             filters: vec![],
@@ -145,7 +169,7 @@ impl SliceScanExec {
     fn renew(&self) -> Self {
         Self {
             version: Arc::clone(&self.version),
-            node: Arc::clone(&self.node),
+            home: self.home.clone(),
             table_statistics: Arc::clone(&self.table_statistics),
             projection: self.projection.clone(),
             filters: self.filters.clone(),
@@ -191,6 +215,25 @@ impl SliceScanExec {
         }
         Some(columns)
     }
+}
+
+/// The slices that each partition reads, over some of the nodes.
+fn merged_partitions(
+    version: &TableVersion,
+    layout: Layout,
+    nodes: Range<usize>,
+) -> Vec<Vec<usize>> {
+    let of_node = |partition: usize, node: usize| {
+        let slice = layout.slices_of(node).start + partition;
+        match version.distribution {
+            // A copy is all under the first slice of its node, whoever reads it.
+            Distribution::All => (partition == 0).then_some(slice),
+            Distribution::Even | Distribution::Key(_) => Some(slice),
+        }
+    };
+    (0..layout.slices_per_node())
+        .map(|partition| nodes.clone().filter_map(|node| of_node(partition, node)).collect())
+        .collect()
 }
 
 /// KEY tables promise the hash of their key if it is among the output columns.
@@ -320,7 +363,7 @@ impl ExecutionPlan for SliceScanExec {
         });
         let work = ScanWork {
             version: Arc::clone(&self.version),
-            node: Arc::clone(&self.node),
+            node: Arc::clone(self.home.node()?),
             projection: self.projection.clone(),
             output_schema: self.schema(),
             filters: self.filters.clone(),
@@ -331,7 +374,8 @@ impl ExecutionPlan for SliceScanExec {
         };
         let metrics = ScanMetrics::new(&self.metrics, partition);
         let stream = ScanStream::new(work, self.open_queue(partition)?, metrics);
-        Ok(guard(Box::pin(cooperative(stream))))
+        let stream = cancellable(Box::pin(cooperative(stream)), context.session_config());
+        Ok(guard(stream))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -24,6 +24,7 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
+use datafusion_distributed::DistributedExec;
 
 /// Held by whoever wants the result: dropped, it stops the joins of the plan.
 #[derive(Debug)]
@@ -51,6 +52,10 @@ fn with_checks(
     plan: Arc<dyn ExecutionPlan>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    // What other nodes run is theirs to stop, and the checks cannot be sent to them.
+    if plan.is::<DistributedExec>() {
+        return Ok(plan);
+    }
     let children = plan.children().into_iter().map(Arc::clone);
     let children = children.map(|child| with_checks(child, stop)).collect::<Result<Vec<_>>>()?;
     let plan =

@@ -18,8 +18,11 @@ use storage::ids::{ColumnId, SegmentId, TableId};
 use storage::io::{Io, MemoryIo};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 
+use crate::layout::Layout;
 use crate::plan::physical_optimizer_rules;
-use crate::{Distribution, Node, NodeConfig, SliceTable, TableVersion, WriteTarget, write_streams};
+use crate::{
+    Distribution, Home, Node, NodeConfig, SliceTable, TableVersion, WriteTarget, write_streams,
+};
 
 /// Deterministic random numbers (SplitMix64).
 pub(crate) struct Random(pub(crate) u64);
@@ -61,7 +64,8 @@ impl Fixture {
         let node = Node::open(NodeConfig {
             data_dir: directory.path().to_owned(),
             io: Arc::clone(&io) as Arc<dyn Io>,
-            slices,
+            layout: Layout::new(1, slices).unwrap(),
+            node: 0,
             memory_bytes: 1 << 30,
             cache_bytes: 64 << 20,
             spill_bytes_max: 1 << 30,
@@ -133,7 +137,7 @@ impl Fixture {
     }
 
     pub(crate) fn register(&self, session: &SessionContext, version: &TableVersion) {
-        let table = SliceTable::new(Arc::new(version.clone()), Arc::clone(&self.node));
+        let table = SliceTable::new(Arc::new(version.clone()), Home::Node(Arc::clone(&self.node)));
         session.register_table(version.name.as_str(), table).unwrap();
     }
 

@@ -9,6 +9,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use parking_lot::Mutex;
 use storage::{ROW_GROUP_ROWS, SEGMENT_ROWS_MAX};
 
+use crate::compact::compact;
 use crate::node::Node;
 use crate::table::Distribution;
 
@@ -19,9 +20,6 @@ const SLICE_BYTES_MAX: usize = 256 << 20;
 /// A buffer may hold this part of the node's memory: there is one per slice, and each may have
 /// segments in writing, which take as much again.
 const SLICE_MEMORY_DIVISOR: usize = 6;
-
-/// A string column whose buffers are larger than its strings by this factor is copied.
-const SLACK_MAX: usize = 2;
 
 /// The rows that wait, of all slices.
 pub(super) struct SliceBuffers {
@@ -53,7 +51,7 @@ impl SliceBuffers {
             Distribution::Even | Distribution::Key(_) => node.slices(),
         };
         let buffer = |slice| {
-            let consumer = MemoryConsumer::new(format!("write to slice {slice}"));
+            let consumer = MemoryConsumer::new(format!("write to slice {slice} of the node"));
             Mutex::new(SliceBuffer {
                 batches: vec![],
                 rows: 0,
@@ -68,10 +66,6 @@ impl SliceBuffers {
             totals: Mutex::new(vec![0; count]),
             start: node.take_even_start() % count,
         }
-    }
-
-    pub(super) fn slices(&self) -> usize {
-        self.slices.len()
     }
 
     /// The slice with the fewest rows of this write so far.
@@ -168,20 +162,6 @@ impl SliceBuffer {
         self.bytes -= bytes;
         Some(BufferedRows { batches: taken, reservation: self.reservation.split(bytes) })
     }
-}
-
-/// Copies strings out of buffers that are mostly filled with other strings: a batch that was split
-/// or filtered keeps the whole buffers of its source alive.
-fn compact(batch: RecordBatch) -> Result<RecordBatch> {
-    let columns: Vec<ArrayRef> = batch.columns().iter().map(compact_column).collect();
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
-}
-
-fn compact_column(column: &ArrayRef) -> ArrayRef {
-    let Some(strings) = column.as_string_view_opt() else { return Arc::clone(column) };
-    let used = strings.total_buffer_bytes_used();
-    let held: usize = strings.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
-    if held > used * SLACK_MAX { Arc::new(strings.gc()) } else { Arc::clone(column) }
 }
 
 /// What the rows take, without slack that other rows share.

@@ -62,7 +62,7 @@ pub struct TableEntry {
     pub constraints: Vec<ConstraintEntry>,
     /// The placement hash that its rows were placed with.
     pub placement_fingerprint: u64,
-    /// By slice; only the first holds rows of a DISTSTYLE ALL table.
+    /// By slice of the cluster; the first slice of each node holds a copy of a DISTSTYLE ALL table.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
 }
 
@@ -98,9 +98,13 @@ impl TableEntry {
         })
     }
 
-    /// Rows in all slices.
+    /// Rows in all slices; of a table that is on every node, those of one copy.
     pub fn row_count(&self) -> u64 {
-        self.slices.iter().flatten().map(|segment| segment.row_count).sum()
+        let slices = match self.distribution {
+            DistributionStyle::All => self.slices.len().min(1),
+            _ => self.slices.len(),
+        };
+        self.slices[..slices].iter().flatten().map(|segment| segment.row_count).sum()
     }
 }
 

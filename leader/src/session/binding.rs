@@ -46,6 +46,15 @@ impl Binding {
         self.engine.planner.physical(&with_parameters(plan, parameters)?)
     }
 
+    /// Fills in parameters and plans rows that will be written.
+    pub fn source(
+        &self,
+        plan: LogicalPlan,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.engine.planner.source(&with_parameters(plan, parameters)?)
+    }
+
     /// The value of an expression that reads no column.
     pub fn constant(&self, expression: &Expr) -> Result<ScalarValue> {
         let schema = DFSchema::empty();

@@ -8,6 +8,7 @@ use compute::load::{
     TargetColumn, TimeFormat, TimestampPattern,
 };
 use compute::object_storage::{Credentials, Secret};
+use compute::{Node, WriteOutcome};
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Authorization, Copy, CopyFormat};
 use sql::types::SqlType;
@@ -15,6 +16,8 @@ use sql::types::SqlType;
 use super::{command, insert};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
+use crate::cluster::{self, Cluster, NodeSet};
+use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
@@ -38,24 +41,50 @@ pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execu
 /// Reads and writes at once, on the query threads. Answers with the number of rows.
 async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyRequest) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let target = insert::write_target(&engine, entry);
-    let context = engine.planner.state().task_ctx();
-    let running = Arc::clone(&engine);
-    let outcome = engine
-        .run(async move {
-            let slices = running.node.slices();
-            let plan = compute::load::plan(request, &running.object_storage, slices).await?;
-            let streams = (0..plan.partitions()).map(|at| plan.execute(at)).collect();
-            let outcome = compute::write_streams(&running.node, target, streams, context).await?;
-            let loaded: u64 = plan.finish()?.iter().map(|file| file.rows).sum();
-            if loaded != outcome.row_count {
-                let rows = outcome.row_count;
-                return Err(Error::Internal(format!("{loaded} rows were read, {rows} written")));
-            }
-            Ok(outcome)
-        })
-        .await?;
+    let outcome = match &engine.cluster {
+        Cluster::Alone(node) => load_here(&engine, Arc::clone(node), entry, request).await?,
+        Cluster::Nodes(nodes) => load_on_nodes(&engine, nodes, entry, request).await?,
+    };
     insert::record(session, entry, outcome)
+}
+
+async fn load_here(
+    engine: &Arc<Engine>,
+    node: Arc<Node>,
+    entry: &Arc<TableEntry>,
+    request: CopyRequest,
+) -> Result<WriteOutcome> {
+    let target = insert::write_target(engine, entry);
+    let context = engine.planner.state().task_ctx();
+    let running = Arc::clone(engine);
+    let load = async move {
+        let plan = compute::load::plan(request, &running.object_storage, node.slices()).await?;
+        let streams = (0..plan.partitions()).map(|at| plan.execute(at)).collect();
+        let outcome = compute::write_streams(&node, target, streams, context).await?;
+        let loaded: u64 = plan.finish()?.iter().map(|file| file.rows).sum();
+        if loaded != outcome.row_count {
+            let rows = outcome.row_count;
+            return Err(Error::Internal(format!("{loaded} rows were read, {rows} written")));
+        }
+        Ok(outcome)
+    };
+    engine.run(load).await
+}
+
+/// The leader lists the objects; each node reads its share of them.
+async fn load_on_nodes(
+    engine: &Arc<Engine>,
+    nodes: &Arc<NodeSet>,
+    entry: &Arc<TableEntry>,
+    request: CopyRequest,
+) -> Result<WriteOutcome> {
+    let (running, layout) = (Arc::clone(engine), nodes.layout());
+    let list = async move {
+        Ok(compute::load::plan(request, &running.object_storage, layout.slices()).await?)
+    };
+    let shares = engine.run(list).await?.into_shares(layout.nodes());
+    let source = engine.planner.load(shares)?;
+    cluster::write(engine, nodes, entry, source).await
 }
 
 /// What parses but is not done yet, by name.

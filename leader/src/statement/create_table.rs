@@ -127,7 +127,7 @@ pub(super) fn finish_entry(
     check_names(entry)?;
     apply_attributes(entry, attributes)?;
     entry.placement_fingerprint = compute::placement::fingerprint();
-    entry.slices = vec![Vec::new(); engine.node.slices()];
+    entry.slices = vec![Vec::new(); engine.cluster.layout().slices()];
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn run(
     let (plan, fields) = on_large_stack(move || {
         let plan = binding.binder().bind_ctas(statement_of(&shared)?)?;
         let fields = plan.schema().fields().clone();
-        Ok((binding.physical(plan, parameters)?, fields))
+        Ok((binding.source(plan, parameters)?, fields))
     })
     .await?;
     let mut entry = empty_entry();

@@ -11,6 +11,7 @@ use sql::statement::{Insert, Statement};
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
+use crate::cluster::{self, Cluster};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
@@ -31,7 +32,7 @@ pub(super) async fn run(
     let plan = on_large_stack(move || {
         let plan =
             binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
-        binding.physical(plan, parameters)
+        binding.source(plan, parameters)
     })
     .await?;
     let row_count = write(session, &entry, plan).await?;
@@ -57,7 +58,7 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Writes the rows of a plan into a table and records them in the transaction. Answers with their
+/// Writes the rows of a source plan into a table and records them in the transaction. Answers with their
 /// number.
 pub(super) async fn write(
     session: &mut Session,
@@ -65,12 +66,16 @@ pub(super) async fn write(
     plan: Arc<dyn ExecutionPlan>,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let target = write_target(&engine, entry);
-    let node = Arc::clone(&engine.node);
-    let context = engine.planner.state().task_ctx();
-    let (plan, _stop) = stoppable(plan)?;
-    let outcome =
-        engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?;
+    let outcome = match &engine.cluster {
+        Cluster::Alone(node) => {
+            let target = write_target(&engine, entry);
+            let node = Arc::clone(node);
+            let context = engine.planner.state().task_ctx();
+            let (plan, _stop) = stoppable(plan)?;
+            engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?
+        }
+        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, plan).await?,
+    };
     record(session, entry, outcome)
 }
 

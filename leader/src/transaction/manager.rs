@@ -84,6 +84,11 @@ impl TransactionManager {
         SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// As many numbers for new segments; the first of them.
+    pub fn reserve_segment_ids(&self, count: u64) -> SegmentId {
+        SegmentId(self.next_segment.fetch_add(count, Ordering::Relaxed))
+    }
+
     pub(super) fn locks(&self) -> Arc<LockTable> {
         Arc::clone(&self.locks)
     }

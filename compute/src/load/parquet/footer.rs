@@ -35,11 +35,11 @@ pub(in super::super) struct ParquetFile {
 /// A row group of a file.
 #[derive(Clone, Debug)]
 pub(in super::super) struct RowGroup {
-    pub(super) index: usize,
+    pub(in super::super) index: usize,
     /// Where its pages lie.
     pub(in super::super) range: Range<u64>,
     /// Rows of the file before it.
-    pub(super) first_row: u64,
+    pub(in super::super) first_row: u64,
     pub(in super::super) row_count: u64,
 }
 

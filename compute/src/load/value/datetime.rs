@@ -161,6 +161,11 @@ impl DatePattern {
         (has_day(&parts) && !clock).then(|| Self { text: text.to_owned(), parts })
     }
 
+    /// The pattern as it was written.
+    pub(in super::super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(in super::super) fn days(&self, field: &[u8]) -> Result<i32, Fault> {
         let mut cursor = Cursor::new(field);
         let civil = cursor.parts(&self.parts);
@@ -185,6 +190,11 @@ impl TimestampPattern {
     pub fn parse(text: &str) -> Option<Self> {
         let parts = parse_parts(text)?;
         has_day(&parts).then(|| Self { text: text.to_owned(), parts })
+    }
+
+    /// The pattern as it was written.
+    pub(in super::super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(in super::super) fn micros(&self, field: &[u8], zone: Zone) -> Result<i64, Fault> {

@@ -1,0 +1,102 @@
+//! The gRPC service of the cluster port, written out: three methods.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::stream::BoxStream;
+use prost::Message;
+use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
+use tonic::server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::messages::{Frame, RowsOpen, TaskOpen, TaskReply};
+use super::server::NodeServer;
+use crate::service::messages::{ControlReply, ControlRequest};
+
+pub(super) const TASK: &str = "/blueshift.Cluster/Task";
+pub(super) const ROWS: &str = "/blueshift.Cluster/Rows";
+pub(super) const CONTROL: &str = "/blueshift.Cluster/Control";
+
+/// The service as tonic serves it.
+#[derive(Clone)]
+pub(super) struct ClusterService(pub(super) Arc<NodeServer>);
+
+impl NamedService for ClusterService {
+    const NAME: &'static str = "blueshift.Cluster";
+}
+
+fn grpc<T, U>() -> Grpc<ProstCodec<T, U>>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    Grpc::new(ProstCodec::default())
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX)
+}
+
+impl<B> Service<http::Request<B>> for ClusterService
+where
+    B: Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move {
+            Ok(match request.uri().path() {
+                TASK => grpc().streaming(TaskMethod(node), request).await,
+                ROWS => grpc().server_streaming(RowsMethod(node), request).await,
+                CONTROL => grpc().unary(ControlMethod(node), request).await,
+                _ => Status::unimplemented("no such method").into_http(),
+            })
+        })
+    }
+}
+
+struct TaskMethod(Arc<NodeServer>);
+
+impl StreamingService<TaskOpen> for TaskMethod {
+    type Response = TaskReply;
+    type ResponseStream = BoxStream<'static, Result<TaskReply, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<TaskOpen>>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(node.task(request).await?)) })
+    }
+}
+
+struct RowsMethod(Arc<NodeServer>);
+
+impl ServerStreamingService<RowsOpen> for RowsMethod {
+    type Response = Frame;
+    type ResponseStream = BoxStream<'static, Result<Frame, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<RowsOpen>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(node.rows(request.into_inner())?)) })
+    }
+}
+
+struct ControlMethod(Arc<NodeServer>);
+
+impl UnaryService<ControlRequest> for ControlMethod {
+    type Response = ControlReply;
+    type Future = BoxFuture<Response<Self::Response>, Status>;
+
+    fn call(&mut self, request: Request<ControlRequest>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(node.control(request.into_inner()).await?)) })
+    }
+}

@@ -1,0 +1,217 @@
+//! The end of a write on each node: the rows that came to the node become segments of its slices,
+//! and the segments' descriptions are what the plan returns. The leader commits them.
+//!
+//! The leader gave each task of the write a range of segment ids; task `t` takes from
+//! `first_segment + t * SEGMENTS_PER_TASK` on. A write that fails anywhere is undone by the range
+//! ([`crate::Node::abandon_segments`]), whatever its tasks had written by then.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution as Requirement,
+    ExecutionPlan, Partitioning, PlanProperties,
+};
+use datafusion_distributed::DistributedTaskContext;
+use prost::Message;
+use storage::ids::{SegmentId, SliceId};
+use storage::statistics::SegmentInfo;
+
+use crate::codec::table::TableProto;
+use crate::codec::{Decoder, missing, unreadable};
+use crate::table::{Home, TableVersion};
+use crate::write::{WriteOutcome, WriteTarget, write_table};
+
+/// Segments that one task of a write may make.
+pub const SEGMENTS_PER_TASK: u64 = 1 << 20;
+
+/// Writes its input to the slices of the node that executes it.
+#[derive(Debug)]
+pub struct SliceWriteExec {
+    version: Arc<TableVersion>,
+    home: Home,
+    first_segment: u64,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+/// [`SliceWriteExec`] as it travels.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SliceWriteProto {
+    #[prost(message, optional, tag = "1")]
+    table: Option<TableProto>,
+    #[prost(uint64, tag = "2")]
+    first_segment: u64,
+}
+
+/// The segment ids that a write with that first id and that many tasks may use.
+pub fn segment_range(first_segment: u64, tasks: usize) -> Range<u64> {
+    first_segment..first_segment + tasks as u64 * SEGMENTS_PER_TASK
+}
+
+impl SliceWriteExec {
+    /// Writes `input`, which has the table's columns, with ids from `first_segment` on.
+    pub fn new(
+        version: Arc<TableVersion>,
+        home: Home,
+        first_segment: u64,
+        input: Arc<dyn ExecutionPlan>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(result_schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { version, home, first_segment, input, properties: Arc::new(properties) }
+    }
+
+    pub(crate) fn to_proto(&self) -> Result<SliceWriteProto> {
+        let table = Some(TableProto::new(&self.version)?);
+        Ok(SliceWriteProto { table, first_segment: self.first_segment })
+    }
+
+    pub(crate) fn from_proto(
+        proto: SliceWriteProto,
+        input: Arc<dyn ExecutionPlan>,
+        decoder: &Decoder<'_>,
+    ) -> Result<Self> {
+        let node = &decoder.site.node;
+        let table = proto.table.ok_or_else(|| missing("the table of a write"))?;
+        let version = table.into_version(node.layout().slices())?;
+        if version.arrow_schema.fields().len() != input.schema().fields().len() {
+            return Err(unreadable("the rows of a write do not fit its table"));
+        }
+        let home = Home::Node(Arc::clone(node));
+        Ok(Self::new(Arc::new(version), home, proto.first_segment, input))
+    }
+
+    /// The ids of one task, each given out once.
+    fn target(&self, task: usize) -> WriteTarget {
+        let ids = segment_range(self.first_segment, task + 1);
+        let next = AtomicU64::new(ids.end - SEGMENTS_PER_TASK);
+        WriteTarget {
+            version: Arc::clone(&self.version),
+            new_segment_id: Arc::new(move || SegmentId(next.fetch_add(1, Ordering::Relaxed))),
+        }
+    }
+}
+
+fn result_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("slice", DataType::UInt32, false),
+        Field::new("segment", DataType::Binary, false),
+    ]))
+}
+
+fn to_batch(segments: &[(SliceId, SegmentInfo)]) -> Result<RecordBatch> {
+    let slices = UInt32Array::from_iter_values(segments.iter().map(|(slice, _)| slice.0));
+    let infos = BinaryArray::from_iter_values(segments.iter().map(|(_, info)| info.to_bytes()));
+    let columns: Vec<ArrayRef> = vec![Arc::new(slices), Arc::new(infos)];
+    Ok(RecordBatch::try_new(result_schema(), columns)?)
+}
+
+/// What the tasks of a write have returned.
+pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, SegmentInfo)>> {
+    let mut segments = Vec::new();
+    for batch in batches {
+        if batch.schema().fields() != result_schema().fields() {
+            return internal_err!("a write returned {}", batch.schema());
+        }
+        let slices = batch.column(0).as_primitive::<UInt32Type>();
+        let infos = batch.column(1).as_binary::<i32>();
+        for (slice, info) in slices.values().iter().zip(infos.iter()) {
+            let info = info.ok_or_else(|| missing("the description of a segment"))?;
+            let info = SegmentInfo::from_bytes(info).map_err(|error| unreadable(error))?;
+            segments.push((SliceId(*slice), info));
+        }
+    }
+    Ok(segments)
+}
+
+impl DisplayAs for SliceWriteExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match format {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "SliceWriteExec: table={}", self.version.name)
+            }
+            DisplayFormatType::TreeRender => writeln!(f, "table={}", self.version.name),
+        }
+    }
+}
+
+impl ExecutionPlan for SliceWriteExec {
+    fn name(&self) -> &'static str {
+        "SliceWriteExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Requirement> {
+        vec![Requirement::UnspecifiedDistribution]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(
+            Arc::clone(&self.version),
+            self.home.clone(),
+            self.first_segment,
+            children.swap_remove(0),
+        )))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        self.replace_children(children, options)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("a write has no partition {partition}");
+        }
+        let node = Arc::clone(self.home.node()?);
+        let target = self.target(DistributedTaskContext::from_ctx(&context).task_index);
+        let input = Arc::clone(&self.input);
+        let result = futures::stream::once(async move {
+            let WriteOutcome { segments, .. } = write_table(&node, target, input, context).await?;
+            to_batch(&segments).map_err(DataFusionError::from)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(result_schema(), result)))
+    }
+}

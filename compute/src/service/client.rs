@@ -1,0 +1,122 @@
+//! The leader's side.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::ids::{SegmentId, SliceId, TableId};
+use url::Url;
+
+use super::messages::{
+    AbandonWrite, Action, ControlReply, ControlRequest, Heartbeat, OpenNode, RemoveSegments,
+    SliceSegment, TableSegments,
+};
+use crate::error::Error;
+use crate::exchange::NodeChannels;
+use crate::layout::Layout;
+use crate::placement;
+
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Opening a node reads its directories.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A node as the leader of an epoch speaks to it.
+#[derive(Debug, Clone)]
+pub struct NodeClient {
+    channels: Arc<NodeChannels>,
+    url: Url,
+    epoch: u64,
+}
+
+/// The segments of a table that the catalog knows.
+#[derive(Debug, Clone)]
+pub struct KnownTable {
+    /// The table.
+    pub table: TableId,
+    /// Its segments, at least those of the node that is told.
+    pub segments: Vec<SegmentId>,
+}
+
+/// What a node is told when it is opened.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// Which node it is.
+    pub node: usize,
+    /// Of which cluster.
+    pub layout: Layout,
+    /// What it must keep.
+    pub known: Vec<KnownTable>,
+    /// Segments from here on may belong to writes that go on.
+    pub sweep_below: SegmentId,
+}
+
+impl NodeClient {
+    /// Speaks to the node at `url`.
+    pub fn new(channels: Arc<NodeChannels>, url: Url, epoch: u64) -> Self {
+        Self { channels, url, epoch }
+    }
+
+    /// Where the node is.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Opens the node. Answers with its boot number and how many files it removed.
+    pub async fn open(&self, request: OpenRequest) -> Result<(u64, u64), Error> {
+        let table = |known: KnownTable| TableSegments {
+            table: known.table.0,
+            segments: known.segments.iter().map(|segment| segment.0).collect(),
+        };
+        let open = OpenNode {
+            node: request.node as u64,
+            nodes: request.layout.nodes() as u64,
+            slices_per_node: request.layout.slices_per_node() as u64,
+            placement_fingerprint: placement::fingerprint(),
+            tables: request.known.into_iter().map(table).collect(),
+            sweep_below: request.sweep_below.0,
+        };
+        let reply = self.ask(Action::Open(open), OPEN_TIMEOUT).await?;
+        Ok((reply.boot, reply.removed))
+    }
+
+    /// Whether the node is there and still open; answers with its boot number.
+    pub async fn heartbeat(&self) -> Result<u64, Error> {
+        Ok(self.ask(Action::Heartbeat(Heartbeat {}), ANSWER_TIMEOUT).await?.boot)
+    }
+
+    /// Removes segments that no snapshot sees any more.
+    pub async fn remove_segments(
+        &self,
+        table: TableId,
+        segments: &[(SliceId, SegmentId)],
+    ) -> Result<(), Error> {
+        let segment =
+            |(slice, id): &(SliceId, SegmentId)| SliceSegment { slice: slice.0, id: id.0 };
+        let segments = segments.iter().map(segment).collect();
+        let remove = RemoveSegments { table: table.0, segments };
+        self.ask(Action::RemoveSegments(remove), ANSWER_TIMEOUT).await?;
+        Ok(())
+    }
+
+    /// Removes what a write left that was given these segment ids.
+    pub async fn abandon_write(&self, table: TableId, ids: Range<u64>) -> Result<(), Error> {
+        let abandon =
+            AbandonWrite { table: table.0, first_segment: ids.start, end_segment: ids.end };
+        self.ask(Action::AbandonWrite(abandon), ANSWER_TIMEOUT).await?;
+        Ok(())
+    }
+
+    async fn ask(&self, action: Action, timeout: Duration) -> Result<ControlReply, Error> {
+        let failed =
+            |reason: String| Error::Control { node: self.url.authority().to_owned(), reason };
+        let request = ControlRequest { epoch: self.epoch, action: Some(action) };
+        let asked = tokio::time::timeout(timeout, self.channels.control(&self.url, request)).await;
+        let reply = match asked {
+            Err(_) => return Err(failed("no answer in time".to_owned())),
+            Ok(Err(error)) => return Err(failed(error.strip_backtrace())),
+            Ok(Ok(reply)) => reply,
+        };
+        if reply.error.is_empty() { Ok(reply) } else { Err(failed(reply.error)) }
+    }
+}

@@ -1,0 +1,82 @@
+//! The compute nodes: which there are, who is alive, and what each still has to be told.
+//!
+//! A [`Cluster`] is one node in this process, or several processes. Of several, this file knows the
+//! state: a watch per node asks it once a second, opens it when it has (re)started, and delivers
+//! removals that wait for it. What a node holds is never asked of it: that is the catalog's knowledge.
+
+mod node_set;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub mod certificates;
+pub mod compute_process;
+pub mod supervisor;
+
+use std::sync::Arc;
+
+use compute::layout::Layout;
+use compute::{Home, Node};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use storage::ids::{SegmentId, SliceId, TableId};
+
+use crate::transaction::garbage::SegmentFiles;
+
+pub(crate) use node_set::Known;
+pub use node_set::{NodeSet, NodeSetParts};
+pub(crate) use write::write;
+
+/// Where tables live.
+#[derive(Debug, Clone)]
+pub enum Cluster {
+    /// One node, in this process.
+    Alone(Arc<Node>),
+    /// Several nodes, processes of their own.
+    Nodes(Arc<NodeSet>),
+}
+
+impl Cluster {
+    /// How slices are divided among nodes.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Alone(node) => node.layout(),
+            Self::Nodes(nodes) => nodes.layout(),
+        }
+    }
+
+    /// Where scans of a plan run.
+    pub fn home(&self) -> Home {
+        match self {
+            Self::Alone(node) => Home::Node(Arc::clone(node)),
+            Self::Nodes(nodes) => Home::Cluster(nodes.layout()),
+        }
+    }
+
+    /// Memory and spill space of what this process executes.
+    pub fn runtime_env(&self) -> Arc<RuntimeEnv> {
+        match self {
+            Self::Alone(node) => node.runtime_env(),
+            Self::Nodes(nodes) => nodes.runtime_env(),
+        }
+    }
+}
+
+/// The files of all nodes, as the transaction manager removes them.
+#[derive(Debug)]
+pub struct ClusterFiles(pub Cluster);
+
+impl SegmentFiles for ClusterFiles {
+    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId) {
+        match &self.0 {
+            Cluster::Alone(node) => {
+                if let Err(error) = node.remove_segments(table, [(slice, segment)]) {
+                    tracing::warn!(table = table.0, slice = slice.0, segment = segment.0, %error,
+                        "could not remove a segment file; the next start removes it");
+                }
+            }
+            Cluster::Nodes(nodes) => nodes.remove_segment(table, slice, segment),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The process `blueshift compute`: a node behind its cluster port, until it is told to stop.
+
+use std::sync::Arc;
+
+use compute::exchange::{NodeChannels, NodeServer, ServerParts};
+use compute::object_storage::ObjectStorage;
+use compute::{Node, NodeConfig};
+use storage::io::RealIo;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ComputeConfig;
+use crate::error::{Error, Result};
+use crate::start::stop_on_signals;
+
+/// Serves a node until SIGTERM or SIGINT; a supervised one also ends when its supervisor does.
+pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    if config.supervised {
+        stop_with_supervisor(&stop);
+    }
+    std::fs::create_dir_all(&config.data_dir).map_err(|source| Error::Io {
+        action: format!("use the data directory {}", config.data_dir.display()),
+        source,
+    })?;
+    let _lock = crate::engine::lock_directory(&config.data_dir)?;
+    let node = Node::open(NodeConfig {
+        data_dir: config.data_dir.clone(),
+        io: Arc::new(RealIo),
+        layout: config.layout,
+        node: config.node,
+        memory_bytes: config.memory_bytes,
+        cache_bytes: config.cache_bytes,
+        spill_bytes_max: config.spill_bytes_max,
+    })?;
+    let objects = ObjectStorage::new(config.object_store, std::env::vars())
+        .map_err(|error| Error::Config(error.to_string()))?
+        .with_io_runtime(Handle::current());
+    let queries = Builder::new_multi_thread()
+        .worker_threads(config.layout.slices_per_node())
+        .thread_name("query")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
+    let channels = NodeChannels::new(config.identity.clone(), Handle::current());
+    let server = NodeServer::new(ServerParts {
+        node,
+        objects: Arc::new(objects),
+        channels,
+        queries: queries.handle().clone(),
+        functions: Vec::new(),
+    });
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| Error::Io { action: format!("listen on {listen}"), source })?;
+    tracing::info!(node = config.node, %listen, "compute node is listening");
+    let served = server.serve(listener, &config.identity, stop.clone().cancelled_owned());
+    // Connections of other processes may stay open; a node that is told to stop does not wait.
+    let ended = tokio::select! {
+        ended = served => ended.map_err(Error::from),
+        () = grace(&stop) => Ok(()),
+    };
+    // A runtime must not be waited for here.
+    queries.shutdown_background();
+    ended
+}
+
+/// A while after the stop.
+async fn grace(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+}
+
+/// The supervisor holds the other end of standard input: it ends when the supervisor does.
+fn stop_with_supervisor(stop: &CancellationToken) {
+    let stop = stop.clone();
+    // Lives as long as the process: it is what ends it.
+    tokio::spawn(async move {
+        let mut input = tokio::io::stdin();
+        let mut bytes = [0; 64];
+        while let Ok(1..) = input.read(&mut bytes).await {}
+        stop.cancel();
+    });
+}

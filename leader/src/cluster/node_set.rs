@@ -1,0 +1,205 @@
+//! Several nodes: their addresses, their states, and what waits to be told to them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use compute::exchange::NodeChannels;
+use compute::layout::Layout;
+use compute::service::{KnownTable, NodeClient};
+use datafusion::common::runtime::JoinSet;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use parking_lot::Mutex;
+use storage::ids::{SegmentId, SliceId, TableId};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use url::Url;
+
+use super::watch::{State, Watch};
+use crate::error::{Error, Result};
+use crate::planner::Nodes;
+
+/// Removals that may wait for one node; when it is opened again it sweeps what is unknown anyway.
+const REMOVALS_MAX: usize = 100_000;
+
+/// What a set of nodes is made of.
+pub struct NodeSetParts {
+    /// How slices are divided among the nodes.
+    pub layout: Layout,
+    /// The nodes' addresses, in their order.
+    pub urls: Vec<Url>,
+    /// The way to them.
+    pub channels: Arc<NodeChannels>,
+    /// Of this leader.
+    pub epoch: u64,
+    /// Memory and spill space of the leader.
+    pub runtime: Arc<RuntimeEnv>,
+    /// Ids from here on are given out in this epoch.
+    pub sweep_below: SegmentId,
+}
+
+/// The nodes of a cluster of several.
+#[derive(Debug)]
+pub struct NodeSet {
+    nodes: Nodes,
+    runtime: Arc<RuntimeEnv>,
+    sweep_below: SegmentId,
+    members: Vec<Arc<Member>>,
+    turn: AtomicUsize,
+    watches: Mutex<JoinSet<()>>,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) number: usize,
+    pub(super) client: NodeClient,
+    pub(super) state: watch::Sender<State>,
+    removals: Mutex<VecDeque<Removal>>,
+    pub(super) has_removals: Notify,
+}
+
+/// Something that a node shall remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// A segment that no snapshot sees any more.
+    Segment(TableId, SliceId, SegmentId),
+    /// What a write left.
+    Write(TableId, Range<u64>),
+}
+
+/// Says what every node must keep.
+pub(crate) type Known = Arc<dyn Fn() -> Vec<KnownTable> + Send + Sync>;
+
+impl NodeSet {
+    /// The nodes, none of which has been spoken to yet.
+    pub fn new(parts: NodeSetParts) -> Arc<Self> {
+        let member = |(number, url): (usize, &Url)| {
+            let client = NodeClient::new(Arc::clone(&parts.channels), url.clone(), parts.epoch);
+            Arc::new(Member {
+                number,
+                client,
+                state: watch::Sender::new(State::Unknown),
+                removals: Mutex::default(),
+                has_removals: Notify::new(),
+            })
+        };
+        Arc::new(Self {
+            members: parts.urls.iter().enumerate().map(member).collect(),
+            nodes: Nodes {
+                layout: parts.layout,
+                urls: parts.urls,
+                channels: parts.channels,
+                epoch: parts.epoch,
+            },
+            runtime: parts.runtime,
+            sweep_below: parts.sweep_below,
+            turn: AtomicUsize::new(0),
+            watches: Mutex::new(JoinSet::new()),
+        })
+    }
+
+    /// Begins to watch the nodes; `known` tells what a node keeps when it is opened.
+    pub(crate) fn watch(&self, known: &Known, handle: &Handle) {
+        let mut watches = self.watches.lock();
+        for member in &self.members {
+            let watch = Watch {
+                member: Arc::clone(member),
+                layout: self.nodes.layout,
+                sweep_below: self.sweep_below,
+                known: Arc::clone(known),
+                opened: false,
+            };
+            watches.spawn_on(watch.run(), handle);
+        }
+    }
+
+    /// Waits until every node is open.
+    pub async fn wait_until_open(&self, longest: Duration) -> Result<()> {
+        for member in &self.members {
+            let mut state = member.state.subscribe();
+            let open = state.wait_for(|state| matches!(state, State::Open { .. }));
+            let node = member.client.url().authority().to_owned();
+            match tokio::time::timeout(longest, open).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(Error::Canceled),
+                Err(_) => {
+                    let last = match &*member.state.borrow() {
+                        State::Lost { reason } => reason.clone(),
+                        State::Unknown | State::Open { .. } => "no answer".to_owned(),
+                    };
+                    let number = member.number;
+                    let text = format!("compute node {number} at {node} cannot be opened: {last}");
+                    return Err(Error::Config(text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each node is open, in their order.
+    pub fn are_open(&self) -> Vec<bool> {
+        let open = |member: &Arc<Member>| matches!(*member.state.borrow(), State::Open { .. });
+        self.members.iter().map(open).collect()
+    }
+
+    /// How slices are divided among the nodes.
+    pub fn layout(&self) -> Layout {
+        self.nodes.layout
+    }
+
+    /// What the planner needs to know.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Memory and spill space of the leader.
+    pub fn runtime_env(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
+    /// A number that is another each time.
+    pub(super) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Has a segment removed on its node, now or when the node can be reached.
+    pub fn remove_segment(&self, table: TableId, slice: SliceId, segment: SegmentId) {
+        let node = self.nodes.layout.node_of(slice.0 as usize);
+        if let Some(member) = self.members.get(node) {
+            member.remove(Removal::Segment(table, slice, segment));
+        }
+    }
+
+    /// Has what a write left removed on all nodes.
+    pub(super) fn abandon_write(&self, table: TableId, ids: &Range<u64>) {
+        for member in &self.members {
+            member.remove(Removal::Write(table, ids.clone()));
+        }
+    }
+}
+
+impl Member {
+    fn remove(&self, removal: Removal) {
+        let mut removals = self.removals.lock();
+        if removals.len() < REMOVALS_MAX {
+            removals.push_back(removal);
+        } else {
+            tracing::warn!(node = self.number, "too many removals wait for a node; one is dropped");
+        }
+        drop(removals);
+        self.has_removals.notify_one();
+    }
+
+    /// What the node is to be told next; it stays until [`Member::removed`].
+    pub(super) fn next_removal(&self) -> Option<Removal> {
+        self.removals.lock().front().cloned()
+    }
+
+    /// The node was told.
+    pub(super) fn removed(&self) {
+        self.removals.lock().pop_front();
+    }
+}

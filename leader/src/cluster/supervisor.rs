@@ -1,0 +1,251 @@
+//! `start --nodes N`: a cluster on this machine. Makes certificates and configurations in the data
+//! directory, starts the compute processes, starts them again when they die, and stops them.
+//!
+//! ```text
+//! <data directory>/cluster/authority.pem, node-0.pem, node-0.key, node-0.toml, ...
+//! <data directory>/node0, node1, ...                            what the nodes store
+//! ```
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use datafusion::common::runtime::JoinSet;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::certificates::{self, Files};
+use crate::config::{ClusterConfig, Config};
+use crate::error::{Error, Result};
+
+/// How soon a process that died is started again, and how late at most.
+const RESTART_DELAY: Duration = Duration::from_millis(100);
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+/// A process that ran this long had started well.
+const STARTED_WELL: Duration = Duration::from_secs(30);
+/// How long a process may take to stop.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// The processes of a cluster on this machine.
+#[derive(Debug)]
+pub struct Supervisor {
+    processes: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+/// Where the nodes listen, and how many slices each has: fixed when the cluster is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Shape {
+    slices_per_node: usize,
+    ports: Vec<u16>,
+}
+
+impl Supervisor {
+    /// Starts the nodes. The configuration is completed with what the leader needs to reach them.
+    pub fn start(config: &mut Config, nodes: usize) -> Result<Self> {
+        let directory = config.data_dir.join("cluster");
+        let shape = shape(&directory, nodes, config.slices)?;
+        let urls: Vec<String> =
+            shape.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let program = std::env::current_exe()
+            .map_err(|source| Error::Io { action: "find this program's file".into(), source })?;
+        let stop = CancellationToken::new();
+        let mut processes = JoinSet::new();
+        for node in 0..nodes {
+            let files = certificates::make(&directory, &format!("node-{node}"))?;
+            let path = directory.join(format!("node-{node}.toml"));
+            let text = node_file(config, &shape, &urls, node, &files)?;
+            write_private(&path, &text)?;
+            let process = Process { program: program.clone(), config: path, node };
+            processes.spawn(process.keep_running(stop.clone()));
+        }
+        let files = certificates::make(&directory, "leader")?;
+        config.file.cluster = ClusterConfig {
+            nodes: urls,
+            slices_per_node: Some(shape.slices_per_node),
+            authority: Some(files.authority),
+            certificate: Some(files.certificate),
+            key: Some(files.key),
+            ..ClusterConfig::default()
+        };
+        Ok(Self { processes, stop })
+    }
+
+    /// Stops the nodes and waits for them.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.processes.join_next().await.is_some() {}
+    }
+}
+
+/// The shape of the cluster in this directory; decided when it is made, and then never changed.
+fn shape(directory: &Path, nodes: usize, slices: usize) -> Result<Shape> {
+    let path = directory.join("shape.json");
+    let action = || format!("use {}", path.display());
+    let io = |source| Error::Io { action: action(), source };
+    if path.try_exists().map_err(io)? {
+        let text = std::fs::read_to_string(&path).map_err(io)?;
+        let shape: Shape = serde_json::from_str(&text)
+            .map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+        if shape.ports.len() != nodes || shape.slices_per_node != slices {
+            return Err(Error::Config(format!(
+                "the data directory holds a cluster of {} nodes with {} slices each",
+                shape.ports.len(),
+                shape.slices_per_node
+            )));
+        }
+        return Ok(shape);
+    }
+    std::fs::create_dir_all(directory).map_err(io)?;
+    let shape = Shape { slices_per_node: slices, ports: free_ports(nodes)? };
+    let text = serde_json::to_string(&shape)
+        .map_err(|error| Error::Internal(format!("shape: {error}")))?;
+    std::fs::write(&path, text).map_err(io)?;
+    Ok(shape)
+}
+
+/// Ports that nobody listens on now.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let find = |source| Error::Io { action: "find a free port".into(), source };
+    // All are held until all are found, so that they differ.
+    let listeners = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>().map_err(find)?;
+    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect::<std::io::Result<_>>().map_err(find)
+}
+
+/// The configuration of a node.
+#[derive(Serialize)]
+struct NodeFile<'a> {
+    data_dir: PathBuf,
+    listen: SocketAddr,
+    cluster: NodeCluster<'a>,
+    memory: NodeMemory,
+}
+
+#[derive(Serialize)]
+struct NodeCluster<'a> {
+    node: usize,
+    nodes: &'a [String],
+    slices_per_node: usize,
+    authority: &'a Path,
+    certificate: &'a Path,
+    key: &'a Path,
+    common: Option<&'a Path>,
+}
+
+#[derive(Serialize)]
+struct NodeMemory {
+    query_bytes: u64,
+    cache_bytes: u64,
+    spill_bytes: u64,
+}
+
+fn node_file(
+    config: &Config,
+    shape: &Shape,
+    urls: &[String],
+    node: usize,
+    files: &Files,
+) -> Result<String> {
+    // The machine's memory is divided among the nodes; the leader merges little.
+    let count = shape.ports.len() as u64;
+    let data_dir = config.data_dir.join(format!("node{node}"));
+    let file = NodeFile {
+        data_dir: std::path::absolute(&data_dir).unwrap_or(data_dir),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, shape.ports[node])),
+        cluster: NodeCluster {
+            node,
+            nodes: urls,
+            slices_per_node: shape.slices_per_node,
+            authority: &files.authority,
+            certificate: &files.certificate,
+            key: &files.key,
+            common: config.file.path.as_deref(),
+        },
+        memory: NodeMemory {
+            query_bytes: config.query_memory_bytes() as u64 / count,
+            cache_bytes: config.cache_bytes() as u64 / count,
+            spill_bytes: config.spill_bytes_max() / count,
+        },
+    };
+    toml::to_string(&file).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let written = std::fs::write(path, text)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
+    written.map_err(|source| Error::Io { action: format!("write {}", path.display()), source })
+}
+
+/// One compute process.
+struct Process {
+    program: PathBuf,
+    config: PathBuf,
+    node: usize,
+}
+
+impl Process {
+    async fn keep_running(self, stop: CancellationToken) {
+        let mut delay = RESTART_DELAY;
+        while !stop.is_cancelled() {
+            let started = Instant::now();
+            let ended = match self.spawn() {
+                Ok(child) => self.until_it_ends(child, &stop).await,
+                Err(error) => Err(error),
+            };
+            if stop.is_cancelled() {
+                return;
+            }
+            match ended {
+                Ok(status) => tracing::warn!(node = self.node, %status, "a compute process ended"),
+                Err(error) => {
+                    tracing::error!(node = self.node, %error, "cannot run a compute process");
+                }
+            }
+            let well = started.elapsed() > STARTED_WELL;
+            delay = if well { RESTART_DELAY } else { (delay * 2).min(RESTART_DELAY_MAX) };
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<Child> {
+        Command::new(&self.program)
+            .arg("compute")
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--supervised")
+            // Held open as long as this process lives: its end stops the node.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    async fn until_it_ends(
+        &self,
+        mut child: Child,
+        stop: &CancellationToken,
+    ) -> std::io::Result<ExitStatus> {
+        let input = child.stdin.take();
+        tokio::select! {
+            status = child.wait() => return status,
+            () = stop.cancelled() => {}
+        }
+        drop(input);
+        match tokio::time::timeout(STOP_WAIT, child.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                tracing::warn!(node = self.node, "a compute process does not stop; it is killed");
+                child.kill().await?;
+                child.wait().await
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Nodes in this process, behind real ports: faults that SQL alone cannot plant.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use compute::exchange::{Identity, NodeChannels, NodeServer, ServerParts};
+use compute::layout::Layout;
+use compute::memory::{MemoryLimits, runtime_env};
+use compute::object_storage::{ObjectStorage, ObjectStoreConfig};
+use compute::plan::slice_write::written_segments;
+use compute::service::NodeClient;
+use compute::{Distribution, Home, Node, NodeConfig, SliceTable, TableVersion};
+use datafusion::common::runtime::JoinSet;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use storage::ids::{ColumnId, SegmentId, TableId};
+use storage::io::RealIo;
+use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::certificates;
+use super::node_set::{NodeSet, NodeSetParts};
+use crate::planner::{Planner, WriteEnd};
+
+const ROWS: i64 = 20_000;
+
+struct TestCluster {
+    layout: Layout,
+    nodes: Arc<NodeSet>,
+    planner: Planner,
+    urls: Vec<Url>,
+    _servers: JoinSet<()>,
+    directory: tempfile::TempDir,
+}
+
+/// Panics on one row.
+fn explode() -> ScalarUDF {
+    create_udf(
+        "explode_at",
+        vec![DataType::Int64],
+        DataType::Boolean,
+        Volatility::Immutable,
+        Arc::new(|arguments| {
+            let ids = ColumnarValue::values_to_arrays(arguments)?.remove(0);
+            let ids = ids.as_primitive::<Int64Type>();
+            assert!(!ids.values().contains(&12_345), "planted");
+            Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(vec![true; ids.len()]))))
+        }),
+    )
+}
+
+fn identity(directory: &std::path::Path, name: &str) -> Identity {
+    let files = certificates::make(directory, name).unwrap();
+    Identity::read(&files.authority, &files.certificate, &files.key).unwrap()
+}
+
+impl TestCluster {
+    async fn start(count: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(count, 2).unwrap();
+        let mut servers = JoinSet::new();
+        let mut urls = Vec::new();
+        for number in 0..count {
+            let node = Node::open(NodeConfig {
+                data_dir: directory.path().join(format!("node{number}")),
+                io: Arc::new(RealIo),
+                layout,
+                node: number,
+                memory_bytes: 256 << 20,
+                cache_bytes: 16 << 20,
+                spill_bytes_max: 1 << 30,
+            });
+            let identity = identity(directory.path(), &format!("node-{number}"));
+            let objects = ObjectStorage::new(ObjectStoreConfig::default(), []).unwrap();
+            let server = NodeServer::new(ServerParts {
+                node: node.unwrap(),
+                objects: Arc::new(objects),
+                channels: NodeChannels::new(identity.clone(), Handle::current()),
+                queries: Handle::current(),
+                functions: vec![Arc::new(explode())],
+            });
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            urls.push(Url::parse(&format!("https://{address}")).unwrap());
+            servers.spawn(async move {
+                server.serve(listener, &identity, std::future::pending()).await.unwrap();
+            });
+        }
+        let limits = MemoryLimits {
+            memory_bytes: 256 << 20,
+            spill_dir: directory.path().join("spill"),
+            spill_bytes_max: 1 << 30,
+        };
+        let nodes = NodeSet::new(NodeSetParts {
+            layout,
+            urls: urls.clone(),
+            channels: NodeChannels::new(identity(directory.path(), "leader"), Handle::current()),
+            epoch: 7,
+            runtime: runtime_env(&limits).unwrap(),
+            sweep_below: SegmentId(1),
+        });
+        let known: super::Known = Arc::new(Vec::new);
+        nodes.watch(&known, &Handle::current());
+        nodes.wait_until_open(Duration::from_secs(30)).await.unwrap();
+        let planner = Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env()).unwrap();
+        Self { layout, nodes, planner, urls, _servers: servers, directory }
+    }
+
+    /// A table `t (id, k)` with `ROWS` rows, by the way that INSERT takes.
+    async fn table(&self) -> TableVersion {
+        let column = |id: u32, name: &str| Column {
+            id: ColumnId(id),
+            name: name.to_owned(),
+            column_type: ColumnType::BigInt,
+            nullable: true,
+            encode: EncodeName::Auto,
+        };
+        let schema =
+            TableSchema { columns: vec![column(0, "id"), column(1, "k")], sort_key: vec![] };
+        let mut version = TableVersion {
+            table: TableId(1),
+            name: "t".to_owned(),
+            arrow_schema: schema.arrow_schema(),
+            schema: Arc::new(schema),
+            distribution: Distribution::Key(0),
+            placement_fingerprint: compute::placement::fingerprint(),
+            slices: vec![Vec::new(); self.layout.slices()],
+        };
+        let fields = ["id", "k"].map(|name| Field::new(name, DataType::Int64, true)).to_vec();
+        let rows = RecordBatch::try_new(
+            Arc::new(Schema::new(fields)),
+            vec![
+                Arc::new(Int64Array::from_iter(0..ROWS)),
+                Arc::new(Int64Array::from_iter((0..ROWS).map(|id| id % 100))),
+            ],
+        )
+        .unwrap();
+        let context = SessionContext::new();
+        let source = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
+        context.register_table("source", Arc::new(source)).unwrap();
+        let source = context.sql("SELECT * FROM source").await.unwrap();
+        let source = self.planner.source(source.logical_plan()).unwrap();
+        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let plan = self.planner.write(source, &end).unwrap();
+        let batches = collect(plan, self.planner.state().task_ctx()).await.unwrap();
+        for (slice, segment) in written_segments(&batches).unwrap() {
+            version.slices[slice.0 as usize].push(Arc::new(segment));
+        }
+        assert_eq!(version.row_count(), ROWS as u64);
+        version
+    }
+
+    async fn run(&self, version: &TableVersion, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let context = SessionContext::new();
+        context.register_udf(explode());
+        let table = SliceTable::new(Arc::new(version.clone()), Home::Cluster(self.layout));
+        context.register_table("t", table).unwrap();
+        let plan = context.sql(sql).await.unwrap();
+        let plan = self.planner.physical(plan.logical_plan()).unwrap();
+        collect(plan, self.planner.state().task_ctx()).await.map_err(|error| error.to_string())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_under_any_boundary_is_an_error() {
+    let cluster = TestCluster::start(2).await;
+    let version = cluster.table().await;
+    let count = cluster.run(&version, "SELECT count(*), sum(id) FROM t").await.unwrap();
+    assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), ROWS);
+    for sql in [
+        // gather
+        "SELECT id FROM t WHERE explode_at(id)",
+        // partial aggregate
+        "SELECT count(*) FROM t WHERE explode_at(id)",
+        // sort and merge
+        "SELECT id FROM t WHERE explode_at(id) ORDER BY k",
+        "SELECT id FROM t WHERE explode_at(id) ORDER BY k LIMIT 3",
+        // shuffle
+        "SELECT k, count(*) FROM t WHERE explode_at(id) GROUP BY k",
+        "SELECT a.id FROM t a JOIN t b ON a.id = b.k WHERE explode_at(b.id)",
+        // broadcast
+        "SELECT a.id FROM t a JOIN t b ON a.k < b.id AND b.id > 12340 AND b.id < 12350 \
+         WHERE explode_at(b.id)",
+        // side by side
+        "SELECT a.id FROM t a JOIN t b ON a.id = b.id WHERE explode_at(a.id)",
+        "SELECT id FROM t WHERE explode_at(id) UNION ALL SELECT id FROM t",
+    ] {
+        let rows = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum();
+        let result: Result<usize, String> = cluster.run(&version, sql).await.map(rows);
+        let error = result.unwrap_err();
+        assert!(error.contains("planted"), "{sql}: {error}");
+    }
+    // The nodes go on.
+    let count = cluster.run(&version, "SELECT count(*) FROM t").await.unwrap();
+    assert_eq!(count[0].column(0).as_primitive::<Int64Type>().value(0), ROWS);
+    assert_eq!(cluster.nodes.are_open(), [true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_not_listened_to() {
+    let cluster = TestCluster::start(2).await;
+    let address = cluster.urls[0].socket_addrs(|| None).unwrap()[0];
+    // HTTP/2 without TLS: the port answers with nothing of HTTP.
+    let said = std::thread::spawn(move || {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let mut said = Vec::new();
+        let _closed = socket.read_to_end(&mut said);
+        said
+    });
+    let said = said.join().unwrap();
+    let tls_alert = said.first() == Some(&0x15);
+    assert!(said.is_empty() || tls_alert, "{said:?}");
+    // A certificate of another authority.
+    let other = tempfile::tempdir().unwrap();
+    let strange = identity(other.path(), "leader");
+    let channels = NodeChannels::new(strange, Handle::current());
+    let stranger = NodeClient::new(channels, cluster.urls[0].clone(), 7);
+    assert!(stranger.heartbeat().await.is_err());
+    // The right certificate, but of a leader that was replaced.
+    let own = identity(cluster.directory.path(), "leader");
+    let channels = NodeChannels::new(own, Handle::current());
+    let known = NodeClient::new(Arc::clone(&channels), cluster.urls[0].clone(), 7);
+    known.heartbeat().await.unwrap();
+    let old = NodeClient::new(channels, cluster.urls[0].clone(), 6);
+    let refused = old.heartbeat().await.unwrap_err().to_string();
+    assert!(refused.contains("has taken over"), "{refused}");
+}

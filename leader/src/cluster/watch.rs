@@ -1,0 +1,119 @@
+//! The watch over one node: asks it every second whether it lives, opens it when it has started, and
+//! tells it what to remove.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compute::layout::Layout;
+use compute::service::OpenRequest;
+use storage::ids::SegmentId;
+
+use super::node_set::{Known, Member, Removal};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// While a node is not open it is asked more often: it may be starting.
+const INTERVAL_CLOSED: Duration = Duration::from_millis(100);
+
+/// How it is with a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// It was not asked yet.
+    Unknown,
+    /// It is there, and executes tasks of this leader.
+    Open {
+        /// Tells one start of the node from another.
+        boot: u64,
+    },
+    /// It did not answer, or refused.
+    Lost {
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// Owns the conversation with a node.
+pub(super) struct Watch {
+    pub(super) member: Arc<Member>,
+    pub(super) layout: Layout,
+    pub(super) sweep_below: SegmentId,
+    pub(super) known: Known,
+    /// Whether this leader has opened the node before.
+    pub(super) opened: bool,
+}
+
+impl Watch {
+    pub(super) async fn run(mut self) {
+        loop {
+            let state = self.ask().await;
+            let open = matches!(state, State::Open { .. });
+            self.note(state);
+            if open {
+                self.deliver().await;
+            }
+            let interval = if open { INTERVAL } else { INTERVAL_CLOSED };
+            let waiting = tokio::time::timeout(interval, self.member.has_removals.notified());
+            let woken = waiting.await.is_ok();
+            if woken && !open {
+                // There is something to tell, and nobody to tell it to.
+                tokio::time::sleep(interval).await;
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> State {
+        match self.member.client.heartbeat().await {
+            Ok(boot) => State::Open { boot },
+            Err(_) => self.open().await,
+        }
+    }
+
+    /// A heartbeat failed: the node is gone, or has started and knows no leader yet.
+    async fn open(&mut self) -> State {
+        // Before the first time nothing of this leader is there: what is unknown can go.
+        let sweep_below = if self.opened { self.sweep_below } else { SegmentId(u64::MAX) };
+        let request = OpenRequest {
+            node: self.member.number,
+            layout: self.layout,
+            known: (self.known)(),
+            sweep_below,
+        };
+        match self.member.client.open(request).await {
+            Ok((boot, removed)) => {
+                self.opened = true;
+                tracing::info!(node = self.member.number, removed, "opened a compute node");
+                State::Open { boot }
+            }
+            Err(error) => State::Lost { reason: error.to_string() },
+        }
+    }
+
+    fn note(&self, state: State) {
+        self.member.state.send_if_modified(|known| {
+            if *known == state {
+                return false;
+            }
+            if let (State::Open { .. }, State::Lost { reason }) = (&*known, &state) {
+                tracing::warn!(node = self.member.number, reason, "lost a compute node");
+            }
+            *known = state;
+            true
+        });
+    }
+
+    async fn deliver(&self) {
+        while let Some(removal) = self.member.next_removal() {
+            let client = &self.member.client;
+            let told = match &removal {
+                Removal::Segment(table, slice, segment) => {
+                    client.remove_segments(*table, &[(*slice, *segment)]).await
+                }
+                Removal::Write(table, ids) => client.abandon_write(*table, ids.clone()).await,
+            };
+            if let Err(error) = told {
+                tracing::warn!(node = self.member.number, %error, "cannot remove segments yet");
+                return;
+            }
+            self.member.removed();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The end of a plan that writes: rows go to the slices where they belong, and what the nodes have
+//! written comes back.
+
+use std::sync::Arc;
+
+use compute::layout::Layout;
+use compute::plan::on_task::OnTaskExec;
+use compute::plan::slice_write::SliceWriteExec;
+use compute::{Distribution, Home, TableVersion};
+use datafusion::common::{Result, not_impl_err};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlanProperties, Partitioning};
+
+use super::Locus::{Everywhere, Leader, Single, Sliced};
+use super::{Locus, Motions, Plan, divided, merge};
+
+/// What rows are written to.
+#[derive(Debug, Clone)]
+pub(crate) struct WriteEnd {
+    /// The table.
+    pub(crate) version: Arc<TableVersion>,
+    /// The first of the segment ids that the leader has reserved for the write.
+    pub(crate) first_segment: u64,
+    /// Where rows go that could go anywhere: another node for each write.
+    pub(crate) turn: usize,
+}
+
+impl Motions {
+    pub(super) fn write(&self, source: Plan, end: &WriteEnd, layout: Layout) -> Result<Plan> {
+        let (rows, locus) = match end.version.distribution {
+            Distribution::Key(key) => self.to_key(source, key, layout)?,
+            Distribution::Even => {
+                let (rows, locus) = self.place(source)?;
+                self.to_any(rows, locus, end.turn, layout)?
+            }
+            Distribution::All => {
+                let (rows, locus) = self.place(source)?;
+                let all = self.to_all(rows, locus)?;
+                (all, if locus == Leader { Leader } else { Everywhere })
+            }
+        };
+        if locus == Leader {
+            return not_impl_err!("inserting rows that only the leader node has");
+        }
+        let home = Home::Cluster(layout);
+        let version = Arc::clone(&end.version);
+        let write = Arc::new(SliceWriteExec::new(version, home, end.first_segment, rows));
+        // Of a table on every node each copy is reported, so the write is sliced in any case.
+        merge(self.gather(write, Sliced)?)
+    }
+
+    /// Each row on the slice of its key.
+    fn to_key(&self, source: Plan, key: usize, layout: Layout) -> Result<(Plan, Locus)> {
+        let field = source.schema().field(key).name().clone();
+        let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new(&field, key));
+        let wanted = Partitioning::Hash(vec![Arc::clone(&key)], layout.slices_per_node());
+        let is_there = matches!(
+            source.output_partitioning(),
+            Partitioning::Hash(keys, count)
+                if *count == layout.slices_per_node() && keys.len() == 1 && keys[0].eq(&key)
+        );
+        let source = if is_there {
+            source
+        } else {
+            Arc::new(RepartitionExec::try_new(source, wanted)?) as Plan
+        };
+        let (rows, locus) = self.place(source)?;
+        Ok(match locus {
+            Everywhere => (divided(rows), Sliced),
+            Sliced | Leader => (rows, locus),
+            // One task holds the rows after all: they are sent to their slices.
+            Single => {
+                let partitioning = Partitioning::Hash(vec![key], layout.slices_per_node());
+                self.repartition(partitioning, rows, Single)?
+            }
+        })
+    }
+
+    /// Rows stay where they are; rows of one task are divided by all their columns.
+    fn to_any(
+        &self,
+        rows: Plan,
+        locus: Locus,
+        turn: usize,
+        layout: Layout,
+    ) -> Result<(Plan, Locus)> {
+        match locus {
+            Sliced | Leader => Ok((rows, locus)),
+            Everywhere => Ok((Arc::new(OnTaskExec::new(turn % self.nodes, rows)), Sliced)),
+            Single => {
+                let schema = rows.schema();
+                let columns = schema.fields().iter().enumerate();
+                let columns = columns.map(|(position, field)| {
+                    Arc::new(Column::new(field.name(), position)) as Arc<dyn PhysicalExpr>
+                });
+                let columns = columns.collect();
+                let partitioning = Partitioning::Hash(columns, layout.slices_per_node());
+                self.repartition(partitioning, rows, Single)
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The command lines of the modes that run processes of a cluster.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use leader::cluster::certificates;
+use leader::cluster::compute_process::serve_compute;
+use leader::config::{ComputeConfig, Config, FileConfig};
+
+/// The address of the Postgres port.
+const LISTEN: &str = "127.0.0.1:5439";
+/// Where the data lives.
+const DATA_DIR: &str = "./blueshift-data";
+/// Slices that a node of several has at least.
+const SLICES_MIN: usize = 2;
+
+#[derive(Args)]
+pub(crate) struct Start {
+    /// Where the data lives.
+    #[arg(long, default_value = DATA_DIR)]
+    data_dir: PathBuf,
+    /// The address of the Postgres port.
+    #[arg(long, default_value = LISTEN)]
+    listen: SocketAddr,
+    /// Compute nodes; more than one run as processes of their own.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
+    /// Slices of each node; by default the cores are divided among the nodes.
+    #[arg(long)]
+    slices: Option<usize>,
+    /// The configuration file (TOML).
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+impl Start {
+    pub(crate) async fn run(self) -> Result<()> {
+        leader::log_to_stderr();
+        let nodes = self.nodes;
+        match nodes {
+            0 => bail!("--nodes 0: a cluster has at least one node"),
+            1 => Ok(leader::serve_until_stopped(self.config()?).await?),
+            _ => Ok(leader::serve_with_nodes(self.config()?, nodes).await?),
+        }
+    }
+
+    fn config(self) -> Result<Config> {
+        let cores = std::thread::available_parallelism().map_or(SLICES_MIN, usize::from);
+        let slices = match self.nodes {
+            1 => self.slices.unwrap_or(cores).max(1),
+            nodes => self.slices.unwrap_or(cores / nodes).max(SLICES_MIN),
+        };
+        if self.nodes > 1 && self.slices.is_some_and(|asked| asked < SLICES_MIN) {
+            bail!("each of several nodes needs at least {SLICES_MIN} slices");
+        }
+        Ok(Config {
+            data_dir: self.data_dir,
+            listen: self.listen,
+            slices,
+            initial_password: initial_password(),
+            file: FileConfig::read(self.config.as_deref())?,
+        })
+    }
+}
+
+fn initial_password() -> Option<String> {
+    std::env::var("BLUESHIFT_PASSWORD").ok().filter(|text| !text.is_empty())
+}
+
+#[derive(Args)]
+pub(crate) struct Process {
+    /// The configuration file (TOML).
+    #[arg(long)]
+    config: PathBuf,
+    /// Stop when standard input ends: for a process that starts this one.
+    #[arg(long, hide = true)]
+    supervised: bool,
+}
+
+impl Process {
+    pub(crate) async fn lead(self) -> Result<()> {
+        leader::log_to_stderr();
+        let file = FileConfig::read(Some(&self.config))?;
+        let layout = file.cluster.layout()?;
+        let listen = match file.listen {
+            Some(listen) => listen,
+            None => LISTEN.parse()?,
+        };
+        let config = Config {
+            data_dir: file.data_dir.clone().unwrap_or_else(|| DATA_DIR.into()),
+            listen,
+            slices: layout.slices_per_node(),
+            initial_password: initial_password(),
+            file,
+        };
+        Ok(leader::serve_until_stopped(config).await?)
+    }
+
+    pub(crate) async fn compute(self) -> Result<()> {
+        leader::log_to_stderr();
+        let file = FileConfig::read(Some(&self.config))?;
+        Ok(serve_compute(ComputeConfig::new(file, self.supervised)?).await?)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Certificate {
+    /// Where the files go; the authority is made when there is none.
+    #[arg(long, default_value = "./blueshift-certificates")]
+    directory: PathBuf,
+    /// What the process is called: leader, node-0, node-1, ...
+    name: String,
+}
+
+impl Certificate {
+    pub(crate) fn make(self) -> Result<()> {
+        leader::log_to_stderr();
+        certificates::make(&self.directory, &self.name)?;
+        Ok(())
+    }
+}
