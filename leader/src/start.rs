@@ -87,7 +87,10 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
         (Some(certificate), Some(key)) => {
             Some(tls::acceptor(certificate, key).map_err(|e| Error::Config(e.to_string()))?)
         }
-        (None, None) => None,
+        (None, None) => {
+            let own = tls::own_acceptor(&engine.config.data_dir);
+            Some(own.map_err(|e| Error::Config(e.to_string()))?)
+        }
         _ => return Err(Error::Config("[tls] needs both certificate and key".into())),
     };
     let backend = Arc::new(Leader { engine, clock: Arc::new(Utc::now) });

@@ -1,8 +1,12 @@
-//! TLS for clients: a rustls acceptor from PEM files that the operator names.
+//! TLS for clients: a rustls acceptor from PEM files that the operator names, or from a certificate
+//! that the server makes for itself at its first start, which encrypts and proves nothing.
 //!
 //! Nothing here decides whether TLS is required; that is `require_ssl`, checked at startup of each
 //! connection in `pgwire/startup.rs`.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,9 +34,48 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server's own certificate could not be made or kept; see the disk.
+    #[error("cannot keep a certificate in {}: {reason}", path.display())]
+    Own {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
     /// The key does not belong to the certificate, or is of a kind that is not supported.
     #[error("the certificate and the key cannot be used")]
     Unusable(#[source] rustls::Error),
+}
+
+/// The names in the server's own certificate.
+const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// An acceptor with a certificate of the server's own, which is made when the folder has none.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn own_acceptor(folder: &Path) -> Result<TlsAcceptor, TlsError> {
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    let failed = |path: &Path, reason: String| TlsError::Own { path: path.to_path_buf(), reason };
+    if !(certificate.exists() && key.exists()) {
+        let made = rcgen::generate_simple_self_signed(OWN_NAMES.map(str::to_owned))
+            .map_err(|error| failed(&certificate, error.to_string()))?;
+        // The key first: a certificate without its key would be found and not be usable.
+        write(&key, &made.signing_key.serialize_pem())
+            .map_err(|error| failed(&key, error.to_string()))?;
+        write(&certificate, &made.cert.pem())
+            .map_err(|error| failed(&certificate, error.to_string()))?;
+        tracing::info!(path = %certificate.display(), "made a certificate of the server's own");
+    }
+    acceptor(&certificate, &key)
+}
+
+/// Writes a file that only the operator can read.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Makes an acceptor of TLS 1.2 and 1.3 from a certificate chain (leaf first) and its key.
@@ -57,4 +100,24 @@ pub fn acceptor(certificate_path: &Path, key_path: &Path) -> Result<TlsAcceptor,
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(TlsError::Unusable)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_certificate_is_made_once_and_its_key_is_the_operators() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        own_acceptor(folder.path()).unwrap();
+        let (key, certificate) =
+            (folder.path().join("server.key"), folder.path().join("server.crt"));
+        let made = std::fs::read(&certificate).unwrap();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        own_acceptor(folder.path()).unwrap();
+        assert_eq!(std::fs::read(&certificate).unwrap(), made);
+        std::fs::write(&key, "not a key").unwrap();
+        assert!(own_acceptor(folder.path()).is_err());
+    }
 }

@@ -340,7 +340,8 @@ async fn a_copy_that_is_cancelled_leaves_nothing() {
     assert_eq!(loading.count().await, 2_000_000);
 }
 
-#[tokio::test]
+/// The object store runs beside the test, which waits for psql without giving way.
+#[tokio::test(flavor = "multi_thread")]
 async fn psql_shows_how_many_rows_were_loaded() {
     let loading = Loading::start().await;
     loading.store.put("ok/a.tbl", numbered_lines(0, 10));

@@ -13,8 +13,6 @@ pub const RAW_BYTES_MAX: usize = 1024;
 pub enum ErrorCode {
     /// More fields than columns.
     ExtraColumns,
-    /// Fewer fields than columns.
-    MissingColumns,
     /// A string, a decimal or a float beyond its column.
     OutOfRange,
     /// Not a date.
@@ -33,7 +31,8 @@ pub enum ErrorCode {
     EmptyLine,
     /// No data for a NOT NULL column.
     NotNull,
-    /// No delimiter where one must be; misplaced quotes.
+    /// No delimiter where one must be, so that a line has fewer fields than columns; misplaced
+    /// quotes.
     Delimiter,
     /// What a CHAR column cannot hold.
     Char,
@@ -50,7 +49,6 @@ impl ErrorCode {
     pub fn number(self) -> u16 {
         match self {
             Self::ExtraColumns => 1202,
-            Self::MissingColumns => 1203,
             Self::OutOfRange => 1204,
             Self::Date => 1205,
             Self::Timestamp => 1206,

@@ -207,8 +207,13 @@ async fn the_first_bad_row_wins_over_later_ones_of_earlier_columns() {
 async fn faults_of_lines() {
     let pipe = || request(PIPE, key_and_name());
     let csv = || request(CSV, key_and_name());
+    let three = || {
+        let number = vec![column("n", ColumnType::Integer)];
+        request(PIPE, [key_and_name(), number].concat())
+    };
     for (request, text, line, code, reason) in [
         (pipe(), "1|a\n2\n", 2, 1214, "Delimiter not found"),
+        (three(), "1|a|2\n3|b\n", 2, 1214, "Delimiter not found"),
         (pipe(), "1|a\n\n", 2, 1211, "Line has no data"),
         (pipe(), "1|a\n2|b|c\n", 2, 1202, "Extra column(s) found"),
         (pipe(), "1|a\n|b\n", 2, 1213, "Missing data for not-null field"),

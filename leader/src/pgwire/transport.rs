@@ -24,6 +24,9 @@ const SHORT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// How much is read ahead while a statement runs.
 const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 8 << 10;
+/// How much is read and forgotten at the end of a connection: a client that sends on and on is not
+/// listened to for long.
+const DRAINED_BYTES_MAX: usize = 1 << 20;
 /// A buffer larger than this is given back when it is empty.
 const KEPT_BUFFER_BYTES_MAX: usize = 128 << 10;
 /// Output is sent when so much is waiting.
@@ -123,11 +126,18 @@ impl Reader {
         }
     }
 
-    /// Reads and forgets until the client closes.
+    /// Reads and forgets until the client closes, or has sent more than was on its way when it was
+    /// told to.
     pub(crate) async fn drain(&mut self) {
         self.buffer = BytesMut::new();
-        let mut sink = [0; 1024];
-        while !self.ended && matches!(self.source.read(&mut sink).await, Ok(1..)) {}
+        let mut sink = [0; READ_BYTES];
+        let mut left = DRAINED_BYTES_MAX;
+        while !self.ended && left > 0 {
+            match self.source.read(&mut sink).await {
+                Ok(read @ 1..) => left = left.saturating_sub(read),
+                Ok(0) | Err(_) => return,
+            }
+        }
     }
 
     async fn fill_to(&mut self, bytes: usize) -> Result<(), ReadError> {

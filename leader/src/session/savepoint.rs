@@ -61,8 +61,12 @@ impl Session {
 
     /// A statement of a block failed.
     pub(super) fn fail_block(&mut self) {
-        let State::Block(mut transaction) = std::mem::replace(&mut self.state, State::Idle) else {
-            return;
+        let mut transaction = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Block(transaction) => transaction,
+            other @ (State::Idle | State::Implicit(_) | State::Failed(_)) => {
+                self.state = other;
+                return;
+            }
         };
         let depth = transaction.savepoint_depth();
         if depth == 0 {

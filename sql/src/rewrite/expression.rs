@@ -177,10 +177,18 @@ fn finish_cast(cast: Cast, schema: &DFSchema, context: &Context<'_>) -> Result<E
         return Ok(Expr::Literal(value, metadata.clone()));
     }
     let source = expr.get_type(schema)?;
-    if is_exact(&source, sql_type) {
+    if is_exact(&source, sql_type) && !has_system_type(&expr, schema)? {
         return Ok(Expr::Cast(Cast::new(expr, sql_type.arrow_type())));
     }
     Ok(cast_call(*expr, sql_type, CastMode::Explicit, context.zone))
+}
+
+/// Whether the value has a type of the system catalog, such as oid: a cast to the type that it is
+/// kept in changes what it is.
+fn has_system_type(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    let (_, field) = expr.to_field(schema)?;
+    let declared = field.metadata().get(TYPE_METADATA_KEY);
+    Ok(declared.is_some_and(|text| SqlType::from_display(text).is_none()))
 }
 
 fn asked_type(field: &FieldRef) -> Option<SqlType> {

@@ -96,10 +96,9 @@ impl Records {
                 self.abandon_row();
                 return Err(if start == end {
                     Fault::new(ErrorCode::EmptyLine, "Line has no data")
-                } else if count == 1 {
-                    Fault::new(ErrorCode::Delimiter, "Delimiter not found")
                 } else {
-                    Fault::new(ErrorCode::MissingColumns, "Missing column(s) in the line")
+                    // The line ends where the next delimiter must be, as Redshift sees it.
+                    Fault::new(ErrorCode::Delimiter, "Delimiter not found")
                 });
             }
             for _ in count..self.columns {
