@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::prepare::{call, cast, null, number, string};
 use crate::catalog::SessionValues;
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::TIMEZONE;
+use crate::functions::{CONTINUOUS, DISCRETE, TIMEZONE};
 
 /// What VERSION() says; drivers parse it. The last word is Redshift's release.
 pub const VERSION: &str = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.77467";
@@ -42,6 +42,10 @@ pub(super) fn function(function: &mut Function, session: &SessionValues) -> Resu
     let name = simple_name(function)?;
     if function.filter.is_some() {
         return Err(Error::not_supported("FILTER clause"));
+    }
+    if matches!(name.as_str(), "median" | CONTINUOUS | DISCRETE) {
+        percentile(&name, function)?;
+        return Ok(None);
     }
     if function.over.is_some() {
         return Ok(None);
@@ -248,6 +252,36 @@ fn listagg(function: &mut Function) {
         let order = std::mem::take(&mut function.within_group);
         list.clauses.push(ast::FunctionArgumentClause::OrderBy(order));
     }
+}
+
+/// MEDIAN(e) and PERCENTILE_x(fraction) WITHIN GROUP (ORDER BY e) as calls of (e, fraction).
+fn percentile(name: &str, function: &mut Function) -> Result<()> {
+    let (value, fraction, target) = if name == "median" {
+        let [value] = exactly(name, arguments(function)?)?;
+        (value, number("0.5"), CONTINUOUS)
+    } else {
+        let [fraction] = exactly(name, arguments(function)?)?;
+        let order = std::mem::take(&mut function.within_group);
+        let Ok([order]) = <[ast::OrderByExpr; 1]>::try_from(order) else {
+            return Err(Error::syntax(format!("{name} needs WITHIN GROUP (ORDER BY ...)")));
+        };
+        let fraction = match order.options.asc {
+            // From the other end.
+            Some(false) if name == CONTINUOUS => {
+                binary(number("1"), BinaryOperator::Minus, fraction)
+            }
+            Some(false) => return Err(Error::not_supported("PERCENTILE_DISC with DESC")),
+            _ => fraction,
+        };
+        (order.expr, fraction, if name == CONTINUOUS { CONTINUOUS } else { DISCRETE })
+    };
+    function.name = ast::ObjectName::from(vec![Ident::new(target)]);
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args = [value, double(fraction)]
+            .map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)))
+            .into();
+    }
+    Ok(())
 }
 
 fn literal_text(expr: &Expr) -> Option<String> {

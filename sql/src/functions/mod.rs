@@ -13,13 +13,17 @@ mod decimal;
 mod distinct;
 mod format;
 mod integer;
+mod json;
 mod math;
 mod negate;
 mod operand;
 mod parse_value;
+mod percentile;
 mod regular_expression;
+mod rounding;
 mod row_function;
 mod single_value;
+mod strings;
 mod sum;
 mod text;
 mod time_zone;
@@ -35,27 +39,26 @@ pub(crate) use arithmetic::{Arithmetic, is_arithmetic, operator_symbol};
 pub(crate) use blanks::NAME as BLANK_STRIPPED;
 pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value};
 pub(crate) use decimal::tightest;
+pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
 pub(crate) use regular_expression::{LIKE_ESCAPE, MATCHES, SIMILAR_TO};
 pub(crate) use time_zone::NAME as TIMEZONE;
 pub(crate) use undefined::undefined;
 
 /// DataFusion's scalar functions whose results are those of Redshift.
-const SHARED_SCALAR: [&str; 33] = [
+const SHARED_SCALAR: [&str; 30] = [
     "abs",
     "ascii",
     "atan",
     "atan2",
     "btrim",
     "cbrt",
-    "ceil",
     "character_length",
     "chr",
     "coalesce",
     "cos",
     "cot",
     "degrees",
-    "floor",
     "greatest",
     "initcap",
     "least",
@@ -70,17 +73,16 @@ const SHARED_SCALAR: [&str; 33] = [
     "random",
     "reverse",
     "right",
-    "round",
     "rtrim",
     "signum",
     "sin",
     "split_part",
 ];
 /// More of them.
-const SHARED_SCALAR_MORE: [&str; 8] =
-    ["strpos", "substr", "tan", "to_hex", "translate", "trunc", "upper", "concat"];
+const SHARED_SCALAR_MORE: [&str; 7] =
+    ["strpos", "substr", "tan", "to_hex", "translate", "upper", "concat"];
 /// DataFusion's aggregates whose results are those of Redshift.
-const SHARED_AGGREGATE: [&str; 16] = [
+const SHARED_AGGREGATE: [&str; 15] = [
     "array_agg",
     "bit_and",
     "bit_or",
@@ -88,7 +90,6 @@ const SHARED_AGGREGATE: [&str; 16] = [
     "bool_or",
     "count",
     "max",
-    "median",
     "min",
     "stddev",
     "stddev_pop",
@@ -113,7 +114,7 @@ const SHARED_WINDOW: [&str; 11] = [
     "row_number",
 ];
 /// Redshift's names for them.
-const ALIASES: [(&str, &str); 19] = [
+const ALIASES: [(&str, &str); 21] = [
     ("len", "character_length"),
     ("length", "character_length"),
     ("char_length", "character_length"),
@@ -131,6 +132,8 @@ const ALIASES: [(&str, &str); 19] = [
     ("listagg", "string_agg"),
     ("pow", "power"),
     ("func_md5", "md5"),
+    ("sha", "sha1"),
+    ("func_sha1", "sha1"),
     ("to_char_hex", "to_hex"),
     ("date_add", "dateadd"),
 ];
@@ -221,13 +224,20 @@ fn build() -> Registry {
         format::functions(),
         regular_expression::functions(),
         math::functions(),
+        rounding::functions(),
+        json::functions(),
+        strings::functions(),
     ]
     .into_iter()
     .flatten()
     .map(Arc::new)
     .collect();
     let own_aggregate: Vec<Arc<AggregateUDF>> =
-        [sum::function(), average::function(), single_value::function()].map(Arc::new).into();
+        [sum::function(), average::function(), single_value::function()]
+            .into_iter()
+            .chain(percentile::functions())
+            .map(Arc::new)
+            .collect();
     let mut functions = Registry {
         scalar: HashMap::new(),
         aggregate: HashMap::new(),
