@@ -18,6 +18,7 @@ pub mod placement;
 pub mod plan;
 
 mod memory;
+mod merge_share;
 mod node;
 mod statistics;
 mod table;

@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::dialect::RedshiftSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Longest identifier, in bytes.
 const IDENTIFIER_BYTES_MAX: usize = 127;
@@ -31,13 +31,11 @@ fn tokens_of(text: &str, mut tokenizer: Tokenizer<'_>) -> Result<Vec<TokenWithSp
     })?;
     for token in &mut tokens {
         if let Token::Word(word) = &mut token.token {
-            if word.value.len() > IDENTIFIER_BYTES_MAX {
-                return Err(Error::new(
-                    ErrorKind::InvalidParameterValue,
-                    format!("identifier is longer than {IDENTIFIER_BYTES_MAX} bytes"),
-                ));
-            }
             word.value = word.value.to_lowercase();
+            // As in Redshift a longer name means its first bytes.
+            if word.value.len() > IDENTIFIER_BYTES_MAX {
+                word.value.truncate(word.value.floor_char_boundary(IDENTIFIER_BYTES_MAX));
+            }
         }
     }
     Ok(tokens)

@@ -3,6 +3,7 @@
 
 mod cardinality;
 mod join_order;
+mod large_limit;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::executor::block_on;
 
 use crate::error::{Error, Result};
+use large_limit::LargeLimitRule;
 
 /// The stack of a planning thread. What [`sql::Limits`] lets through is plannable on it.
 pub const STACK_BYTES: usize = 64 << 20;
@@ -44,7 +46,12 @@ impl Planner {
         let options = config.options_mut();
         options.execution.time_zone = Some("UTC".to_owned());
         options.optimizer.filter_null_join_keys = true;
+        // What a sort keeps back for its merge: a part of the share that a merge may have.
+        let merge_bytes = node.memory_bytes() / 8 / node.slices().max(1);
+        options.execution.sort_spill_reservation_bytes =
+            merge_bytes.min(options.execution.sort_spill_reservation_bytes);
         let mut physical_rules = PhysicalOptimizer::new().rules;
+        physical_rules.push(Arc::new(LargeLimitRule));
         physical_rules.push(Arc::new(DroppedProbeRule));
         let state = SessionStateBuilder::new()
             .with_default_features()
