@@ -19,13 +19,14 @@ pub mod error;
 pub mod exchange;
 pub mod layout;
 pub mod load;
+pub mod memory;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
 pub mod service;
 
 mod compact;
-pub mod memory;
+mod merge_share;
 mod node;
 mod statistics;
 mod table;

@@ -13,6 +13,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsume
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::error::Error;
+use crate::merge_share::MergeShare;
 
 /// How many of the largest consumers an out-of-memory message names.
 const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
@@ -31,7 +32,10 @@ pub struct MemoryLimits {
 /// A pool in which operators that can spill share `bytes` fairly and others take what is left.
 /// The grant of one query, or the whole node's.
 pub(crate) fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
-    Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_REPORTED))
+    // Half of it for the merges of all partitions, of which there are about as many as cores.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let shared = MergeShare::new(FairSpillPool::new(bytes), bytes / 2 / cores);
+    Arc::new(TrackConsumersPool::new(shared, CONSUMERS_REPORTED))
 }
 
 /// The environment of the whole node. Empties the spill directory: what is in it was left by a

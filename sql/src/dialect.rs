@@ -15,7 +15,7 @@ use std::any::TypeId;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Longest identifier, in bytes.
 const IDENTIFIER_BYTES_MAX: usize = 127;
@@ -178,13 +178,11 @@ fn tokens_of(text: &str, mut tokenizer: Tokenizer<'_>) -> Result<Vec<TokenWithSp
     })?;
     for token in &mut tokens {
         if let Token::Word(word) = &mut token.token {
-            if word.value.len() > IDENTIFIER_BYTES_MAX {
-                return Err(Error::new(
-                    ErrorKind::InvalidParameterValue,
-                    format!("identifier is longer than {IDENTIFIER_BYTES_MAX} bytes"),
-                ));
-            }
             word.value = word.value.to_lowercase();
+            // As in Redshift a longer name means its first bytes.
+            if word.value.len() > IDENTIFIER_BYTES_MAX {
+                word.value.truncate(word.value.floor_char_boundary(IDENTIFIER_BYTES_MAX));
+            }
         }
     }
     Ok(tokens)

@@ -7,6 +7,7 @@
 mod cardinality;
 pub mod distribution;
 mod join_order;
+mod large_limit;
 mod motion;
 mod stages;
 
@@ -18,6 +19,7 @@ use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::context::SessionConfig;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -31,6 +33,7 @@ use futures::executor::block_on;
 
 use crate::error::{Error, Result};
 use distribution::DistributionRule;
+use large_limit::LargeLimitRule;
 use stages::Stages;
 
 pub(crate) use motion::WriteEnd;
@@ -151,6 +154,7 @@ fn physical_rules(distribution: Option<DistributionRule>) -> Rules {
             rules.push(Arc::new(rule));
         }
     }
+    rules.push(Arc::new(LargeLimitRule));
     rules.push(Arc::new(DroppedProbeRule));
     rules
 }
@@ -162,6 +166,13 @@ fn builder(partitions: usize, runtime: Arc<RuntimeEnv>, rules: Rules) -> Session
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false);
     configure(&mut config, partitions);
+    if let MemoryLimit::Finite(memory_bytes) = runtime.memory_pool.memory_limit() {
+        // What a sort keeps back for its merge: a part of the share that a merge may have.
+        let merge_bytes = memory_bytes / 8 / partitions.max(1);
+        let execution = &mut config.options_mut().execution;
+        execution.sort_spill_reservation_bytes =
+            merge_bytes.min(execution.sort_spill_reservation_bytes);
+    }
     SessionStateBuilder::new()
         .with_default_features()
         .with_config(config)
