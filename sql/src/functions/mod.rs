@@ -36,17 +36,16 @@ use std::sync::{Arc, LazyLock};
 
 pub(crate) use arithmetic::{Arithmetic, is_arithmetic, operator_symbol};
 pub(crate) use blanks::NAME as BLANK_STRIPPED;
-pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value};
+pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value, is_castable};
 pub(crate) use decimal::tightest;
-pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
+pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use regular_expression::{LIKE_ESCAPE, MATCHES, SIMILAR_TO};
 pub(crate) use time_zone::NAME as TIMEZONE;
 pub(crate) use undefined::undefined;
 
 /// DataFusion's scalar functions whose results are those of Redshift.
-const SHARED_SCALAR: [&str; 30] = [
-    "abs",
+const SHARED_SCALAR: [&str; 29] = [
     "ascii",
     "atan",
     "atan2",
@@ -209,7 +208,8 @@ pub(crate) fn registry() -> &'static Registry {
 fn build() -> Registry {
     let own_scalar: Vec<Arc<ScalarUDF>> = [
         arithmetic::functions(),
-        vec![negate::function(), cast::function(), blanks::function()],
+        vec![cast::function(), blanks::function(), single_value::only_function()],
+        negate::functions(),
         text::functions(),
         datetime::functions(),
         calendar::functions(),
@@ -225,12 +225,16 @@ fn build() -> Registry {
     .flatten()
     .map(Arc::new)
     .collect();
-    let own_aggregate: Vec<Arc<AggregateUDF>> =
-        [sum::function(), average::function(), single_value::function()]
-            .into_iter()
-            .chain(percentile::functions())
-            .map(Arc::new)
-            .collect();
+    let own_aggregate: Vec<Arc<AggregateUDF>> = [
+        sum::function(),
+        average::function(),
+        single_value::function(),
+        single_value::few_function(),
+    ]
+    .into_iter()
+    .chain(percentile::functions())
+    .map(Arc::new)
+    .collect();
     let mut functions = Registry {
         scalar: HashMap::new(),
         aggregate: HashMap::new(),
@@ -292,6 +296,17 @@ pub(crate) fn extract() -> Arc<ScalarUDF> {
 /// Strings as they are compared.
 pub(crate) fn blank_stripped() -> Arc<ScalarUDF> {
     own(BLANK_STRIPPED)
+}
+
+/// The aggregate that keeps up to two values, for [`only_value`].
+pub(crate) fn few_values() -> Arc<AggregateUDF> {
+    #[expect(clippy::expect_used, reason = "the registry is built with it")]
+    registry().aggregate(single_value::FEW).expect("our own functions are in the registry")
+}
+
+/// The value of a list of one, which fails on a list of more.
+pub(crate) fn only_value() -> Arc<ScalarUDF> {
+    own(single_value::ONLY)
 }
 
 /// The aggregate that fails on a second row.
