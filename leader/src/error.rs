@@ -161,8 +161,6 @@ pub mod code {
     pub const QUERY_CANCELED: &str = "57014";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
-    /// syntax_error_or_access_rule_violation
-    pub const SYNTAX_OR_ACCESS: &str = "42000";
     /// internal_error
     pub const INTERNAL_ERROR: &str = "XX000";
 }
@@ -252,6 +250,7 @@ fn sqlstate(kind: ErrorKind) -> Cow<'static, str> {
         ErrorKind::CannotCoerce => "42846",
         ErrorKind::InvalidParameterValue => code::INVALID_PARAMETER_VALUE,
         ErrorKind::Grouping => "42803",
+        ErrorKind::Windowing => "42P20",
         ErrorKind::FeatureNotSupported => code::FEATURE_NOT_SUPPORTED,
         ErrorKind::StatementTooComplex => code::STATEMENT_TOO_COMPLEX,
         ErrorKind::ProgramLimitExceeded => "54000",
@@ -290,7 +289,9 @@ fn engine_report(error: &DataFusionError) -> Report {
             Report::error(code::FEATURE_NOT_SUPPORTED, text.clone())
         }
         DataFusionError::SchemaError(inner, _) => schema_report(inner),
-        DataFusionError::Plan(text) => Report::error(code::SYNTAX_OR_ACCESS, text.clone()),
+        DataFusionError::Plan(text) => {
+            sql_report(sql::Error::from(DataFusionError::Plan(text.clone())))
+        }
         DataFusionError::SQL(inner, _) => Report::error(code::SYNTAX_ERROR, inner.to_string()),
         DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
             Report::error(code::DISK_FULL, "could not spill: the disk is full")

@@ -5,6 +5,7 @@
 //! operators bind as in Postgres, a backslash in an ordinary string is a plain character
 //! (`standard_conforming_strings` is on), and GROUP BY knows ROLLUP, CUBE and GROUPING SETS.
 
+use datafusion::sql::sqlparser::ast::{Expr, TrimWhereField, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{
     Dialect, PostgreSqlDialect, Precedence, RedshiftSqlDialect,
 };
@@ -76,6 +77,21 @@ impl Dialect for Redshift {
             Token::Colon => None,
             _ => POSTGRES.get_next_precedence(parser),
         }
+    }
+
+    fn parse_prefix(
+        &self,
+        parser: &mut Parser<'_>,
+    ) -> Option<std::result::Result<Expr, ParserError>> {
+        let op = match parser.peek_token_ref().token {
+            Token::PGSquareRoot => UnaryOperator::PGSquareRoot,
+            Token::PGCubeRoot => UnaryOperator::PGCubeRoot,
+            Token::AtSign => UnaryOperator::PGAbs,
+            _ => return trim_without_what(parser),
+        };
+        parser.advance_token();
+        let operand = parser.parse_subexpr(self.prec_value(Precedence::PgOther));
+        Some(operand.map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
     }
 
     fn convert_type_before_value(&self) -> bool {
@@ -159,6 +175,37 @@ impl Dialect for Redshift {
     }
 }
 
+/// `TRIM(TRAILING FROM string)`, which the parser takes only with the characters to trim.
+fn trim_without_what(parser: &mut Parser<'_>) -> Option<std::result::Result<Expr, ParserError>> {
+    let keyword = |index: usize| match &parser.peek_nth_token_ref(index).token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    };
+    let place = match keyword(2) {
+        Some(Keyword::BOTH) => TrimWhereField::Both,
+        Some(Keyword::LEADING) => TrimWhereField::Leading,
+        Some(Keyword::TRAILING) => TrimWhereField::Trailing,
+        _ => return None,
+    };
+    let is_trim = keyword(0) == Some(Keyword::TRIM)
+        && parser.peek_nth_token_ref(1).token == Token::LParen
+        && keyword(3) == Some(Keyword::FROM);
+    if !is_trim {
+        return None;
+    }
+    (0..4).for_each(|_| parser.advance_token());
+    let trimmed = parser.parse_expr().and_then(|expr| {
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Trim {
+            expr: Box::new(expr),
+            trim_where: Some(place),
+            trim_what: None,
+            trim_characters: None,
+        })
+    });
+    Some(trimmed)
+}
+
 /// Splits the text into tokens and folds identifiers.
 pub(crate) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
     tokens_of(text, Tokenizer::new(&DIALECT, text))
@@ -177,6 +224,10 @@ fn tokens_of(text: &str, mut tokenizer: Tokenizer<'_>) -> Result<Vec<TokenWithSp
         syntax
     })?;
     for token in &mut tokens {
+        // The parser knows escaped strings in other dialects only.
+        if let Token::EscapedStringLiteral(text) = &mut token.token {
+            token.token = Token::SingleQuotedString(std::mem::take(text));
+        }
         if let Token::Word(word) = &mut token.token {
             word.value = word.value.to_lowercase();
             // As in Redshift a longer name means its first bytes.

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     InvalidParameterValue,
     /// A column is neither grouped nor aggregated (42803).
     Grouping,
+    /// A window function stands where none may (42P20).
+    Windowing,
     /// The statement is valid Redshift, or nearly, but is not supported (0A000).
     FeatureNotSupported,
     /// More terms or nesting than the limits allow (54001).
@@ -199,7 +201,18 @@ fn from_schema_error(error: &SchemaError) -> Error {
             ErrorKind::DuplicateColumn,
             format!("column \"{name}\" specified more than once"),
         ),
-        SchemaError::FieldNotFound { field, .. } => undefined_column(&field.flat_name()),
+        SchemaError::FieldNotFound { field, valid_fields } => match &field.relation {
+            Some(relation)
+                if valid_fields.iter().all(|known| known.relation.as_ref() != Some(relation)) =>
+            {
+                let table = relation.table();
+                Error::new(
+                    ErrorKind::UndefinedTable,
+                    format!("missing FROM-clause entry for table \"{table}\""),
+                )
+            }
+            _ => undefined_column(&field.flat_name()),
+        },
     }
 }
 
@@ -246,6 +259,15 @@ fn from_plan_message(message: &str) -> Error {
         || first_line.contains("Failed to coerce arguments")
     {
         return undefined_call(message);
+    }
+    if first_line.contains("grouping function is not in grouping columns") {
+        return Error::new(
+            ErrorKind::Grouping,
+            "arguments to GROUPING must be grouping expressions of the associated query level",
+        );
+    }
+    if first_line.contains("ggregate functions are not allowed in the WHERE clause") {
+        return Error::new(ErrorKind::Grouping, "aggregate functions are not allowed in WHERE");
     }
     if first_line.contains("nnot be nested") || first_line.contains("nested aggregate") {
         return Error::new(ErrorKind::Grouping, "aggregate function calls cannot be nested");

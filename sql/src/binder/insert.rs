@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Binder;
 use crate::catalog::{TargetColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{CastMode, UTC, cast_call, cast_value};
+use crate::functions::{CastMode, UTC, cast_call, cast_value, is_castable};
 use crate::limits::Limits;
 use crate::statement::{Insert, InsertSource, InsertValue};
 use crate::types::SqlType;
@@ -83,6 +83,7 @@ fn from_query(
         let source = named.iter().position(|named| *named == index);
         let value = match source.and_then(|position| sources.get(position)) {
             Some(source) => {
+                check_type(column, &Expr::Column(source.clone()).get_type(&schema)?)?;
                 assign(Expr::Column(source.clone()), column.sql_type, &schema, binder.zone())?
             }
             None => default_of(binder, column)?,
@@ -90,6 +91,21 @@ fn from_query(
         outputs.push(value.alias(column.name.clone()));
     }
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+}
+
+/// Fails if no value of the type can be brought to the type of the column.
+fn check_type(column: &TargetColumn, source: &DataType) -> Result<()> {
+    if *source == DataType::Null || is_castable(source, column.sql_type) {
+        return Ok(());
+    }
+    let (name, expected) = (&column.name, column.sql_type.to_string());
+    let expected = expected.split('(').next().unwrap_or_default();
+    let given = crate::types::type_name(source);
+    Err(Error::new(
+        ErrorKind::DatatypeMismatch,
+        format!("column \"{name}\" is of type {expected} but expression is of type {given}"),
+    )
+    .with_hint("You will need to rewrite or cast the expression."))
 }
 
 /// A value brought to the type of its column.

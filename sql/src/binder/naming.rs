@@ -67,6 +67,21 @@ impl<'a> Columns<'a> {
         self.relations(from).into_iter().flat_map(|(_, columns)| columns).collect()
     }
 
+    /// A name that two relations of a FROM clause have.
+    pub(super) fn repeated_name(&self, from: &[TableWithJoins]) -> Option<String> {
+        let mut seen = HashSet::new();
+        let factors = from.iter().flat_map(|table| {
+            std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
+        });
+        let names = factors.filter_map(|factor| match factor {
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. } => Some(alias.name.value.clone()),
+            TableFactor::Table { name, .. } => Some(name.to_string()),
+            _ => None,
+        });
+        names.into_iter().find(|name| !seen.insert(name.clone()))
+    }
+
     fn relations(&mut self, from: &[TableWithJoins]) -> Vec<(Option<String>, Vec<String>)> {
         let mut relations = Vec::new();
         for table in from {

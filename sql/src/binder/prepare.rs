@@ -128,6 +128,12 @@ impl Preparation<'_> {
         if let Some(ast::Distinct::On(_)) = select.distinct {
             return Err(Error::not_supported("DISTINCT ON"));
         }
+        if let Some(name) = self.columns.repeated_name(&select.from) {
+            return Err(Error::new(
+                ErrorKind::DuplicateAlias,
+                format!("table name \"{name}\" specified more than once"),
+            ));
+        }
         self.lateral_aliases(select)?;
         if self.columns.is_outermost() {
             system_type::show_names(&mut select.projection);

@@ -141,9 +141,13 @@ impl ScalarUDFImpl for CastFunction {
                 let field = Field::new(NAME, sql_type.arrow_type(), true);
                 let metadata = [(TYPE_METADATA_KEY.to_owned(), sql_type.to_string())];
                 let field = field.with_metadata(metadata.into());
+                let was_string = args.arg_fields.first().is_some_and(|value| {
+                    matches!(value.data_type(), DataType::Utf8 | DataType::Utf8View)
+                });
+                // No other type is written with a blank at its end.
                 Ok(Arc::new(match sql_type {
-                    SqlType::Char(_) => without_blanks(field),
-                    _ => field,
+                    SqlType::VarChar(_) if was_string => field,
+                    _ => without_blanks(field),
                 }))
             }
             None => internal_err!("a cast has no constant type"),
@@ -190,6 +194,11 @@ fn cannot_cast(source: &DataType, sql_type: SqlType) -> DataFusionError {
 }
 
 fn cast_array(array: &ArrayRef, sql_type: SqlType, mode: CastMode, zone: Zone) -> Result<ArrayRef> {
+    if array.data_type() == &DataType::UInt64 {
+        // A literal beyond BIGINT.
+        let decimals = arrow::compute::cast(array, &DataType::Decimal128(20, 0))?;
+        return cast_array(&decimals, sql_type, mode, zone);
+    }
     if array.data_type() == &DataType::Null {
         return Ok(new_null_array(&sql_type.arrow_type(), array.len()));
     }
@@ -347,7 +356,7 @@ fn from_value(array: &ArrayRef, sql_type: SqlType) -> Result<ArrayRef> {
 }
 
 /// Whether SQL has the cast, where Arrow may have more: it reads dates from numbers.
-fn is_castable(source: &DataType, target: SqlType) -> bool {
+pub(crate) fn is_castable(source: &DataType, target: SqlType) -> bool {
     let is_date = |sql_type: SqlType| {
         matches!(
             sql_type,
@@ -358,7 +367,10 @@ fn is_castable(source: &DataType, target: SqlType) -> bool {
                 | SqlType::TimestampTz
         )
     };
-    SqlType::from_arrow(source).is_some_and(|source| is_date(source) == is_date(target))
+    let is_text = |sql_type: SqlType| matches!(sql_type, SqlType::Char(_) | SqlType::VarChar(_));
+    SqlType::from_arrow(source).is_some_and(|source| {
+        is_text(source) || is_text(target) || is_date(source) == is_date(target)
+    })
 }
 
 /// A DOUBLE as a REAL.

@@ -162,16 +162,16 @@ impl ScalarUDFImpl for DateFunction {
         };
         match (self.operation, arg_types) {
             (Operation::Add, [_, _, last]) => {
-                Ok(vec![DataType::Utf8, DataType::Int64, moment(last)])
+                Ok(vec![DataType::Utf8View, DataType::Int64, moment(last)])
             }
             (Operation::Difference, [_, from, to]) => {
-                Ok(vec![DataType::Utf8, moment(from), moment(to)])
+                Ok(vec![DataType::Utf8View, moment(from), moment(to)])
             }
             (Operation::Truncate | Operation::Part | Operation::Extract, [_, last]) => {
                 if matches!(last, DataType::Interval(_) | DataType::Time64(_)) {
                     return Err(Error::not_supported(format!("{} of {last}", self.name())).into());
                 }
-                Ok(vec![DataType::Utf8, moment(last)])
+                Ok(vec![DataType::Utf8View, moment(last)])
             }
             _ => plan_err!("no such arguments"),
         }
@@ -213,7 +213,9 @@ impl ScalarUDFImpl for DateFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let name = match args.args.first() {
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)))) => name.clone(),
+            Some(ColumnarValue::Scalar(
+                ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)),
+            )) => name.clone(),
             _ => return internal_err!("a date part is not constant"),
         };
         let part = Part::parse(&name)?;

@@ -128,7 +128,9 @@ impl Json {
                     }
                     let Some(value) = whole(row)? else { return Ok(None) };
                     match elements(value) {
-                        Some(elements) => Ok(Some(i32::try_from(elements.len()).unwrap_or(i32::MAX))),
+                        Some(elements) => {
+                            Ok(Some(i32::try_from(elements.len()).unwrap_or(i32::MAX)))
+                        }
                         None => Err(raise("22023", "invalid json array object")),
                     }
                 };
@@ -365,7 +367,8 @@ mod tests {
         for valid in ["1", " [1, 2] ", "{}", r#"{"a":[{"b":null}]}"#, r#""\u0041\n""#, "-0.5e+10"] {
             assert!(trimmed(valid).is_some(), "{valid}");
         }
-        for invalid in ["", "01", "[1,]", "{a:1}", "[1 2]", "\"a", "tru", "1 2", "[\"\\x\"]", "'a'"] {
+        for invalid in ["", "01", "[1,]", "{a:1}", "[1 2]", "\"a", "tru", "1 2", "[\"\\x\"]", "'a'"]
+        {
             assert!(trimmed(invalid).is_none(), "{invalid}");
         }
         assert!(trimmed(&"[".repeat(100_000)).is_none());

@@ -37,17 +37,16 @@ use std::sync::{Arc, LazyLock};
 
 pub(crate) use arithmetic::{Arithmetic, is_arithmetic, operator_symbol};
 pub(crate) use blanks::NAME as BLANK_STRIPPED;
-pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value};
+pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value, is_castable};
 pub(crate) use decimal::tightest;
-pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
+pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use regular_expression::{LIKE_ESCAPE, MATCHES, SIMILAR_TO};
 pub(crate) use time_zone::NAME as TIMEZONE;
 pub(crate) use undefined::undefined;
 
 /// DataFusion's scalar functions whose results are those of Redshift.
-const SHARED_SCALAR: [&str; 30] = [
-    "abs",
+const SHARED_SCALAR: [&str; 29] = [
     "ascii",
     "atan",
     "atan2",
@@ -212,11 +211,12 @@ fn build() -> Registry {
     let own_scalar: Vec<Arc<ScalarUDF>> = [
         arithmetic::functions(),
         vec![
-            negate::function(),
             cast::function(),
-            average_of::function(),
             blanks::function(),
+            average_of::function(),
+            single_value::only_function(),
         ],
+        negate::functions(),
         text::functions(),
         datetime::functions(),
         calendar::functions(),
@@ -232,12 +232,16 @@ fn build() -> Registry {
     .flatten()
     .map(Arc::new)
     .collect();
-    let own_aggregate: Vec<Arc<AggregateUDF>> =
-        [sum::function(), average::function(), single_value::function()]
-            .into_iter()
-            .chain(percentile::functions())
-            .map(Arc::new)
-            .collect();
+    let own_aggregate: Vec<Arc<AggregateUDF>> = [
+        sum::function(),
+        average::function(),
+        single_value::function(),
+        single_value::few_function(),
+    ]
+    .into_iter()
+    .chain(percentile::functions())
+    .map(Arc::new)
+    .collect();
     let mut functions = Registry {
         scalar: HashMap::new(),
         aggregate: HashMap::new(),
@@ -304,6 +308,16 @@ pub(crate) fn extract() -> Arc<ScalarUDF> {
 /// Strings as they are compared.
 pub(crate) fn blank_stripped() -> Arc<ScalarUDF> {
     own(BLANK_STRIPPED)
+}
+
+/// The aggregate that keeps up to two values, for [`only_value`].
+pub(crate) fn few_values() -> Arc<AggregateUDF> {
+    aggregate(single_value::FEW)
+}
+
+/// The value of a list of one, which fails on a list of more.
+pub(crate) fn only_value() -> Arc<ScalarUDF> {
+    own(single_value::ONLY)
 }
 
 /// The aggregate that fails on a second row.

@@ -128,7 +128,10 @@ impl Values {
 
     fn set_fraction(&mut self, fraction: f64) -> Result<()> {
         if !(0.0..=1.0).contains(&fraction) {
-            return Err(raise("22003", format!("percentile value {fraction} is not between 0 and 1")));
+            return Err(raise(
+                "22003",
+                format!("percentile value {fraction} is not between 0 and 1"),
+            ));
         }
         self.fraction = Some(fraction);
         Ok(())

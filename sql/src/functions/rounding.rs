@@ -67,10 +67,11 @@ impl ScalarUDFImpl for Rounding {
         let takes_digits = matches!(self.direction, Direction::Nearest | Direction::Zero);
         let (value, digits) = match arg_types {
             [value] => (value, None),
-            [
-                value,
-                DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Null,
-            ] if takes_digits => (value, Some(DataType::Int32)),
+            [value, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Null]
+                if takes_digits =>
+            {
+                (value, Some(DataType::Int32))
+            }
             _ => return plan_err!("no such arguments"),
         };
         let value = match value {

@@ -60,9 +60,9 @@ const RESERVED: [&str; 30] = [
 
 fn quote_identifier(text: &str) -> Result<String> {
     let is_plain = text.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && text.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
-        });
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if is_plain && !RESERVED.contains(&text) {
         return Ok(text.to_owned());
     }

@@ -54,6 +54,10 @@ pub(super) fn distinct_arguments(
         let args = std::mem::take(&mut function.params.args);
         function.params.args =
             args.into_iter().map(|arg| stripped(arg, schema)).collect::<Result<_>>()?;
+        // DISTINCT is ordered by its own arguments.
+        for key in &mut function.params.order_by {
+            key.expr = stripped(std::mem::take(&mut key.expr), schema)?;
+        }
     }
     Ok(Expr::AggregateFunction(function))
 }

@@ -60,7 +60,20 @@ pub(super) fn in_list(list: InList, schema: &DFSchema, context: &Context<'_>) ->
 
 /// CASE expr WHEN value ...
 pub(super) fn case(case: Case, schema: &DFSchema, context: &Context<'_>) -> Result<Expr> {
-    let Some(expr) = case.expr else { return Ok(Expr::Case(case)) };
+    let Some(expr) = case.expr else {
+        for (when, _) in &case.when_then_expr {
+            let data_type = when.get_type(schema)?;
+            if !matches!(data_type, DataType::Boolean | DataType::Null) {
+                let name = type_name(&data_type);
+                return Err(Error::new(
+                    ErrorKind::DatatypeMismatch,
+                    format!("argument of CASE/WHEN must be type boolean, not type {name}"),
+                )
+                .into());
+            }
+        }
+        return Ok(Expr::Case(case));
+    };
     let mut tested = expr.as_ref().clone();
     let mut branches = Vec::with_capacity(case.when_then_expr.len());
     for (when, then) in case.when_then_expr {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::{Context, blanks, comparison, constant, moment, placeholder, scalar_subquery};
 use crate::error::Error;
-use crate::functions::{CastMode, UTC, cast_call, cast_value, is_arithmetic, negate, tightest};
+use crate::functions::{
+    Arithmetic, CastMode, UTC, cast_call, cast_value, is_arithmetic, negate, tightest,
+};
 use crate::types::{SqlType, TYPE_METADATA_KEY};
 
 /// Finishes an expression.
@@ -44,6 +46,10 @@ fn rule(expr: Expr, schema: &DFSchema, context: &Context<'_>) -> Result<Transfor
                 Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
             })
         }
+        Expr::Literal(ScalarValue::UInt64(Some(value)), metadata) => {
+            let decimal = ScalarValue::Decimal128(Some(i128::from(value)), 20, 0);
+            Ok(Transformed::yes(Expr::Literal(decimal, metadata)))
+        }
         Expr::Literal(ScalarValue::Utf8(Some(text)), metadata) => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Utf8View(Some(text)), metadata)))
         }
@@ -62,9 +68,7 @@ fn rule(expr: Expr, schema: &DFSchema, context: &Context<'_>) -> Result<Transfor
         Expr::AggregateFunction(function) => {
             blanks::distinct_arguments(function, schema).map(Transformed::yes)
         }
-        Expr::ScalarSubquery(subquery) => {
-            Ok(Transformed::yes(Expr::ScalarSubquery(scalar_subquery::guard(subquery)?)))
-        }
+        Expr::ScalarSubquery(subquery) => scalar_subquery::guard(subquery).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     }
 }
@@ -135,7 +139,8 @@ fn in_subquery(found: InSubquery, schema: &DFSchema, context: &Context<'_>) -> R
 fn decimal_literals(function: ScalarFunction, schema: &DFSchema) -> Result<ScalarFunction> {
     let ScalarFunction { func, args } = function;
     let is_decimal = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Decimal128(..)));
-    if !args.iter().any(is_decimal) {
+    // The scale of a quotient follows from the digits that the type of the divisor has.
+    if !args.iter().any(is_decimal) || func.name() == Arithmetic::Divide.name() {
         return Ok(ScalarFunction { func, args });
     }
     let args = args.into_iter().map(|argument| match argument {

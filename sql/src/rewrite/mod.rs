@@ -17,13 +17,13 @@ mod subquery;
 mod window;
 
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use std::cell::Cell;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 pub use optimizer::optimizer_rules;
 
 /// The value of an expression over literals; the expression itself if it cannot be computed now.
@@ -63,6 +63,12 @@ fn finish_node(
     // The numbers of LIMIT are no values.
     if matches!(plan, LogicalPlan::Limit(_)) {
         return Ok(Transformed::no(plan));
+    }
+    if let LogicalPlan::Filter(filter) = &plan
+        && filter.predicate.exists(|expr| Ok(matches!(expr, Expr::WindowFunction(_))))?
+    {
+        let message = "window functions are not allowed in WHERE";
+        return Err(Error::new(ErrorKind::Windowing, message).into());
     }
     let plan = correlated_scalar::join(plan)?.data;
     let schema = input_schema(&plan);
