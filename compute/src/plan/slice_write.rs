@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -134,7 +134,7 @@ pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, Segment
         let infos = batch.column(1).as_binary::<i32>();
         for (slice, info) in slices.values().iter().zip(infos.iter()) {
             let info = info.ok_or_else(|| missing("the description of a segment"))?;
-            let info = SegmentInfo::from_bytes(info).map_err(|error| unreadable(error))?;
+            let info = SegmentInfo::from_bytes(info).map_err(unreadable)?;
             segments.push((SliceId(*slice), info));
         }
     }
@@ -210,7 +210,7 @@ impl ExecutionPlan for SliceWriteExec {
         let input = Arc::clone(&self.input);
         let result = futures::stream::once(async move {
             let WriteOutcome { segments, .. } = write_table(&node, target, input, context).await?;
-            to_batch(&segments).map_err(DataFusionError::from)
+            to_batch(&segments)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(result_schema(), result)))
     }
