@@ -272,7 +272,7 @@ fn engine_report(error: &DataFusionError) -> Report {
             )
         }
         DataFusionError::NotImplemented(text) => {
-            Report::error(code::FEATURE_NOT_SUPPORTED, text.clone())
+            sql_report(sql::Error::from(DataFusionError::NotImplemented(text.clone())))
         }
         DataFusionError::SchemaError(inner, _) => schema_report(inner),
         DataFusionError::Plan(text) => {
@@ -304,6 +304,9 @@ fn message_of(error: &DataFusionError) -> String {
 fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Report {
     if let Some(inner) = error.downcast_ref::<DataFusionError>() {
         return engine_report(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<sql::Error>() {
+        return sql_report(inner.clone());
     }
     if let Some(inner) = error.downcast_ref::<compute::load::LoadError>() {
         return load_report(inner);

@@ -171,15 +171,24 @@ fn from_planner(error: DataFusionError) -> Error {
             from_planner(errors.swap_remove(0))
         }
         DataFusionError::SchemaError(schema_error, _) => from_schema_error(&schema_error),
-        DataFusionError::NotImplemented(message) => {
-            Error::new(ErrorKind::FeatureNotSupported, lower_first(&message))
-        }
+        DataFusionError::NotImplemented(message) => not_implemented(&message),
         DataFusionError::Plan(message) => from_plan_message(&message),
         DataFusionError::SQL(parser_error, _) => {
             Error::syntax(lower_first(&parser_error.to_string()))
         }
         other => Error::new(ErrorKind::Internal, lower_first(&other.strip_backtrace())),
     }
+}
+
+/// What the planner has no plan for. A subquery that is left over is one that no join can replace.
+fn not_implemented(message: &str) -> Error {
+    const SUBQUERIES: [&str; 3] = ["ScalarSubquery", "InSubquery", "Exists"];
+    let is_subquery = message.contains("does not support logical expression")
+        && SUBQUERIES.iter().any(|name| message.contains(name));
+    if is_subquery {
+        return Error::not_supported("this type of correlated subquery pattern");
+    }
+    Error::new(ErrorKind::FeatureNotSupported, lower_first(message))
 }
 
 fn from_shared(error: &DataFusionError) -> Error {

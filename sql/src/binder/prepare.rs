@@ -271,6 +271,16 @@ fn unary(op: ast::UnaryOperator, operand: &mut Expr) -> Result<Option<Expr>> {
         }
         ast::UnaryOperator::Plus => return Ok(Some(std::mem::replace(operand, null()))),
         ast::UnaryOperator::Not => return Ok(None),
+        // The complement of two is what differs from -1 in every bit.
+        ast::UnaryOperator::BitwiseNot => {
+            let operand = std::mem::replace(operand, null());
+            let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
+            return Ok(Some(Expr::BinaryOp {
+                left: Box::new(operand),
+                op: ast::BinaryOperator::PGBitwiseXor,
+                right: Box::new(ones),
+            }));
+        }
         ast::UnaryOperator::PGAbs => "abs",
         ast::UnaryOperator::PGSquareRoot => "sqrt",
         ast::UnaryOperator::PGCubeRoot => "cbrt",

@@ -12,6 +12,7 @@ mod decimal;
 mod distinct;
 mod format;
 mod integer;
+mod interval;
 mod json;
 mod math;
 mod negate;
