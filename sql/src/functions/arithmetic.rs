@@ -247,8 +247,12 @@ fn coerce_dates(
         (Interval(_), Interval(_), _) if is_sum => Some((INTERVAL, INTERVAL)),
         (Interval(_), r, Multiply | Divide) if is_numeric(r) => Some((INTERVAL, Float64)),
         (l, Interval(_), Multiply) if is_numeric(l) => Some((Float64, INTERVAL)),
-        (Date32, Time64(TimeUnit::Microsecond), Add) => Some((TIMESTAMP, right.clone())),
-        (Time64(TimeUnit::Microsecond), Date32, Add) => Some((left.clone(), TIMESTAMP)),
+        (Date32 | Timestamp(_, None), Time64(TimeUnit::Microsecond), Add) => {
+            Some((TIMESTAMP, right.clone()))
+        }
+        (Time64(TimeUnit::Microsecond), Date32 | Timestamp(_, None), Add) => {
+            Some((left.clone(), TIMESTAMP))
+        }
         (Timestamp(_, zone), Timestamp(_, other), Subtract) if zone == other => {
             Some((left.clone(), right.clone()))
         }

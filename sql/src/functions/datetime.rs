@@ -78,7 +78,7 @@ enum Part {
 
 impl Part {
     fn parse(name: &str) -> Result<Self> {
-        Ok(match name.to_ascii_lowercase().as_str() {
+        Ok(match name.trim_matches('\'').to_ascii_lowercase().as_str() {
             "millennium" | "millennia" | "mil" | "mils" => Self::Millennium,
             "century" | "centuries" | "c" | "cent" | "cents" => Self::Century,
             "decade" | "decades" | "dec" | "decs" => Self::Decade,

@@ -1,16 +1,66 @@
-//! Intervals times numbers, and dates with a time of day.
+//! Intervals times numbers, intervals as they are compared, and dates with a time of day.
 
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::kernels::arity::try_binary;
 use arrow::datatypes::{
-    DataType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use std::sync::Arc;
 
 use super::arithmetic::Arithmetic;
+use super::row_function::invoke;
 use crate::error::raise;
+use crate::types::DECIMAL_PRECISION_MAX;
+
+/// Intervals as they are compared: a month has 30 days and a day 24 hours.
+pub(crate) const COMPARABLE: &str = "comparable_interval";
+
+/// The function [`COMPARABLE`].
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    let signature = Signature::exact(vec![interval], Volatility::Immutable);
+    vec![ScalarUDF::from(Comparable { signature })]
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Comparable {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Comparable {
+    fn name(&self) -> &str {
+        COMPARABLE
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Decimal128(DECIMAL_PRECISION_MAX, 0))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        invoke(&args.args, args.number_rows, |arrays| {
+            let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
+            let nanoseconds: PrimitiveArray<Decimal128Type> = intervals.unary(|interval| {
+                let days = i128::from(interval.months) * 30 + i128::from(interval.days);
+                days * 86_400_000_000_000 + i128::from(interval.nanoseconds)
+            });
+            let data_type = DataType::Decimal128(DECIMAL_PRECISION_MAX, 0);
+            Ok(Arc::new(nanoseconds.with_data_type(data_type)))
+        })
+    }
+}
 
 /// Days of a month of which only a part is left.
 const MONTH_DAYS: f64 = 30.0;

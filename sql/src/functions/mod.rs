@@ -221,6 +221,7 @@ fn build() -> Registry {
         rounding::functions(),
         json::functions(),
         strings::functions(),
+        interval::functions(),
     ]
     .into_iter()
     .flatten()
@@ -292,6 +293,11 @@ pub(crate) fn concatenate() -> Arc<ScalarUDF> {
 /// EXTRACT.
 pub(crate) fn extract() -> Arc<ScalarUDF> {
     own(datetime::EXTRACT)
+}
+
+/// Intervals as they are compared.
+pub(crate) fn comparable_interval() -> Arc<ScalarUDF> {
+    own(interval::COMPARABLE)
 }
 
 /// Strings as they are compared.
