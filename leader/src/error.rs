@@ -286,7 +286,7 @@ fn engine_report(error: &DataFusionError) -> Report {
             )
         }
         DataFusionError::NotImplemented(text) => {
-            Report::error(code::FEATURE_NOT_SUPPORTED, text.clone())
+            sql_report(sql::Error::from(DataFusionError::NotImplemented(text.clone())))
         }
         DataFusionError::SchemaError(inner, _) => schema_report(inner),
         DataFusionError::Plan(text) => {

@@ -87,7 +87,7 @@ impl Dialect for Redshift {
             Token::PGSquareRoot => UnaryOperator::PGSquareRoot,
             Token::PGCubeRoot => UnaryOperator::PGCubeRoot,
             Token::AtSign => UnaryOperator::PGAbs,
-            _ => return trim_without_what(parser),
+            _ => return trim_without_what(parser).or_else(|| approximate(parser)),
         };
         parser.advance_token();
         let operand = parser.parse_subexpr(self.prec_value(Precedence::PgOther));
@@ -204,6 +204,22 @@ fn trim_without_what(parser: &mut Parser<'_>) -> Option<std::result::Result<Expr
         })
     });
     Some(trimmed)
+}
+
+/// `APPROXIMATE COUNT(...)`: the exact answer is an approximation too.
+fn approximate(parser: &mut Parser<'_>) -> Option<std::result::Result<Expr, ParserError>> {
+    let is_word = |index: usize, expected: &str| {
+        matches!(&parser.peek_nth_token_ref(index).token,
+            Token::Word(word) if word.quote_style.is_none() && word.value == expected)
+    };
+    let follows = is_word(0, "approximate")
+        && ["count", "percentile_disc"].iter().any(|name| is_word(1, name))
+        && parser.peek_nth_token_ref(2).token == Token::LParen;
+    if !follows {
+        return None;
+    }
+    parser.advance_token();
+    Some(parser.parse_prefix())
 }
 
 /// Splits the text into tokens and folds identifiers.

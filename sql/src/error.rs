@@ -171,14 +171,40 @@ fn from_planner(error: DataFusionError) -> Error {
             from_planner(errors.swap_remove(0))
         }
         DataFusionError::SchemaError(schema_error, _) => from_schema_error(&schema_error),
-        DataFusionError::NotImplemented(message) => {
-            Error::new(ErrorKind::FeatureNotSupported, lower_first(&message))
-        }
+        DataFusionError::NotImplemented(message) => not_implemented(&message),
         DataFusionError::Plan(message) => from_plan_message(&message),
+        DataFusionError::ArrowError(arrow_error, _) => from_arrow(&arrow_error),
         DataFusionError::SQL(parser_error, _) => {
             Error::syntax(lower_first(&parser_error.to_string()))
         }
         other => Error::new(ErrorKind::Internal, lower_first(&other.strip_backtrace())),
+    }
+}
+
+/// What the planner has no plan for. A subquery that is left over is one that no join can replace.
+fn not_implemented(message: &str) -> Error {
+    const SUBQUERIES: [&str; 3] = ["ScalarSubquery", "InSubquery", "Exists"];
+    let is_subquery = message.contains("does not support logical expression")
+        && SUBQUERIES.iter().any(|name| message.contains(name));
+    if is_subquery {
+        return Error::not_supported("this type of correlated subquery pattern");
+    }
+    Error::new(ErrorKind::FeatureNotSupported, lower_first(message))
+}
+
+/// What Arrow's readers say of a literal.
+fn from_arrow(error: &arrow::error::ArrowError) -> Error {
+    use arrow::error::ArrowError;
+    let text = error.to_string();
+    match error {
+        ArrowError::ParseError(message) | ArrowError::CastError(message) => {
+            let sqlstate = if message.contains("type interval") { "22007" } else { "22P02" };
+            Error::new(ErrorKind::Value(sqlstate.to_owned()), lower_first(message))
+        }
+        ArrowError::InvalidArgumentError(message) if message.contains("nterval") => {
+            Error::new(ErrorKind::Value("22007".to_owned()), lower_first(message))
+        }
+        _ => Error::new(ErrorKind::Internal, text),
     }
 }
 

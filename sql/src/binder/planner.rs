@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator};
 use std::sync::Arc;
 
-use crate::functions::{Arithmetic, arithmetic, concatenate, extract};
+use crate::functions::{Arithmetic, CastMode, UTC, arithmetic, cast_value, concatenate, extract};
 use crate::types::SqlType;
 
 /// Plans + - * / % as functions that never wrap, and || as one that has a limit.
@@ -30,7 +30,7 @@ impl ExprPlanner for CheckedArithmetic {
             BinaryOperator::StringConcat => {
                 return Ok(PlannerResult::Planned(concatenate().call(vec![expr.left, expr.right])));
             }
-            _ => return Ok(PlannerResult::Original(expr)),
+            _ => return Ok(PlannerResult::Original(boolean_literal(expr, schema)?)),
         };
         let RawBinaryExpr { left, right, .. } = expr;
         let (left, right) = type_placeholders(left, right, schema)?;
@@ -41,6 +41,34 @@ impl ExprPlanner for CheckedArithmetic {
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(extract().call(args)))
     }
+}
+
+/// A string literal beside a boolean is a boolean: the planner itself compares no such types.
+fn boolean_literal(expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
+    let RawBinaryExpr { op, left, right } = expr;
+    let is_string = |side: &Expr| {
+        matches!(
+            side,
+            Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _)
+        )
+    };
+    let typed = |side: Expr, other: &Expr| -> Result<Expr> {
+        match &side {
+            Expr::Literal(text, metadata)
+                if is_string(&side) && other.get_type(schema)? == DataType::Boolean =>
+            {
+                let value = cast_value(text, SqlType::Boolean, CastMode::Explicit, UTC)?;
+                Ok(Expr::Literal(value, metadata.clone()))
+            }
+            _ => Ok(side),
+        }
+    };
+    if !is_string(&left) && !is_string(&right) {
+        return Ok(RawBinaryExpr { op, left, right });
+    }
+    let left = typed(left, &right)?;
+    let right = typed(right, &left)?;
+    Ok(RawBinaryExpr { op, left, right })
 }
 
 /// A parameter without a type takes that of the other side.

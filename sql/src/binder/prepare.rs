@@ -134,6 +134,7 @@ impl Preparation<'_> {
                 format!("table name \"{name}\" specified more than once"),
             ));
         }
+        join_excluded(select);
         self.lateral_aliases(select)?;
         if self.columns.is_outermost() {
             system_type::show_names(&mut select.projection);
@@ -246,6 +247,7 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
         Expr::Like { .. } | Expr::ILike { .. } | Expr::SimilarTo { .. } => {
             operators::pattern(expr)?
         }
+        Expr::Collate { expr, collation } => Some(collated(expr, collation)?),
         Expr::Interval(interval) => {
             prepare_interval(interval);
             None
@@ -286,6 +288,16 @@ fn unary(op: ast::UnaryOperator, operand: &mut Expr) -> Result<Option<Expr>> {
         }
         ast::UnaryOperator::Plus => return Ok(Some(std::mem::replace(operand, null()))),
         ast::UnaryOperator::Not => return Ok(None),
+        // The complement of two is what differs from -1 in every bit.
+        ast::UnaryOperator::BitwiseNot => {
+            let operand = std::mem::replace(operand, null());
+            let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
+            return Ok(Some(Expr::BinaryOp {
+                left: Box::new(operand),
+                op: ast::BinaryOperator::PGBitwiseXor,
+                right: Box::new(ones),
+            }));
+        }
         ast::UnaryOperator::PGAbs => "abs",
         ast::UnaryOperator::PGSquareRoot => "sqrt",
         ast::UnaryOperator::PGCubeRoot => "cbrt",
@@ -294,13 +306,63 @@ fn unary(op: ast::UnaryOperator, operand: &mut Expr) -> Result<Option<Expr>> {
     Ok(Some(call(name, vec![std::mem::replace(operand, null())])))
 }
 
-/// Commas between the parts of an interval and the precision of its leading field mean nothing.
+/// Commas between the parts of an interval and the precision of its leading field mean nothing, and
+/// a time of day is so many hours, minutes and seconds.
 fn prepare_interval(interval: &mut ast::Interval) {
     interval.leading_precision = None;
     if let Expr::Value(value) = interval.value.as_mut()
         && let ast::Value::SingleQuotedString(text) = &mut value.value
     {
-        *text = text.replace(',', " ");
+        let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+        *text = parts.map(interval_part).collect::<Vec<_>>().join(" ");
+    }
+}
+
+fn interval_part(part: &str) -> String {
+    let (sign, unsigned) = match part.strip_prefix('-') {
+        Some(unsigned) => ("-", unsigned),
+        None => ("", part.strip_prefix('+').unwrap_or(part)),
+    };
+    let numbers: Vec<&str> = unsigned.split(':').collect();
+    match numbers.as_slice() {
+        [hours, minutes] => format!("{sign}{hours} hours {sign}{minutes} minutes"),
+        [hours, minutes, seconds] => {
+            format!("{sign}{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds")
+        }
+        _ => part.to_owned(),
+    }
+}
+
+/// Strings are ordered by their bytes; other orders are refused.
+fn collated(expr: &mut Expr, collation: &ast::ObjectName) -> Result<Expr> {
+    let name = collation.to_string().replace('"', "").to_lowercase();
+    match name.as_str() {
+        "c" | "posix" | "default" | "case_sensitive" | "cs" => Ok(std::mem::replace(expr, null())),
+        _ => Err(Error::not_supported(format!("collation {name}"))),
+    }
+}
+
+/// `* EXCLUDE a, b` excludes both, though without parentheses the parser takes b for a column.
+fn join_excluded(select: &mut Select) {
+    let [ast::SelectItem::Wildcard(options), rest @ ..] = select.projection.as_mut_slice() else {
+        return;
+    };
+    let Some(ast::ExcludeSelectItem::Single(first)) = &options.opt_exclude else { return };
+    let names: Option<Vec<ast::ObjectName>> = rest
+        .iter()
+        .map(|item| match item {
+            ast::SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
+                Some(ast::ObjectName::from(vec![name.clone()]))
+            }
+            _ => None,
+        })
+        .collect();
+    if let Some(names) = names
+        && !names.is_empty()
+    {
+        let all = std::iter::once(first.clone()).chain(names).collect();
+        options.opt_exclude = Some(ast::ExcludeSelectItem::Multiple(all));
+        select.projection.truncate(1);
     }
 }
 

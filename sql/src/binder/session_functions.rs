@@ -47,6 +47,9 @@ pub(super) fn function(function: &mut Function, session: &SessionValues) -> Resu
         percentile(&name, function)?;
         return Ok(None);
     }
+    if name == "ratio_to_report" && function.over.is_some() {
+        return ratio_to_report(function).map(Some);
+    }
     if function.over.is_some() {
         return Ok(None);
     }
@@ -282,6 +285,18 @@ fn percentile(name: &str, function: &mut Function) -> Result<()> {
             .into();
     }
     Ok(())
+}
+
+/// RATIO_TO_REPORT(e) OVER w: e / SUM(e) OVER w.
+fn ratio_to_report(function: &mut Function) -> Result<Expr> {
+    let over = function.over.take();
+    let [value] = exactly("ratio_to_report", arguments(function)?)?;
+    let value = double(value);
+    let mut total = call("sum", vec![value.clone()]);
+    if let Expr::Function(total) = &mut total {
+        total.over = over;
+    }
+    Ok(binary(value, BinaryOperator::Divide, total))
 }
 
 fn literal_text(expr: &Expr) -> Option<String> {

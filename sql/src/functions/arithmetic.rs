@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-use super::{decimal, integer};
+use super::{decimal, integer, interval};
 use crate::error::{Error, ErrorKind, raise};
 use crate::types::type_name;
 
@@ -233,7 +233,7 @@ fn coerce_dates(
     right: &DataType,
 ) -> Option<(DataType, DataType)> {
     use Arithmetic::{Add, Divide, Modulo, Multiply, Subtract};
-    use DataType::{Date32, Int32, Interval, Null, Timestamp};
+    use DataType::{Date32, Float64, Int32, Interval, Null, Time64, Timestamp};
     let is_sum = matches!(operation, Add | Subtract);
     let days = |data_type: &DataType| is_integer(data_type) || *data_type == Null;
     match (left, right, operation) {
@@ -245,6 +245,14 @@ fn coerce_dates(
         (Timestamp(..), Interval(_), _) if is_sum => Some((left.clone(), INTERVAL)),
         (Interval(_), Timestamp(..), Add) => Some((INTERVAL, right.clone())),
         (Interval(_), Interval(_), _) if is_sum => Some((INTERVAL, INTERVAL)),
+        (Interval(_), r, Multiply | Divide) if is_numeric(r) => Some((INTERVAL, Float64)),
+        (l, Interval(_), Multiply) if is_numeric(l) => Some((Float64, INTERVAL)),
+        (Date32 | Timestamp(_, None), Time64(TimeUnit::Microsecond), Add) => {
+            Some((TIMESTAMP, right.clone()))
+        }
+        (Time64(TimeUnit::Microsecond), Date32 | Timestamp(_, None), Add) => {
+            Some((left.clone(), TIMESTAMP))
+        }
         (Timestamp(_, zone), Timestamp(_, other), Subtract) if zone == other => {
             Some((left.clone(), right.clone()))
         }
@@ -257,7 +265,7 @@ fn coerce_dates(
 
 /// The type of the result for operands as [`coerce`] gives them.
 fn result_type(operation: Arithmetic, left: &DataType, right: &DataType) -> Option<DataType> {
-    use DataType::{Date32, Decimal128, Int32, Interval, Timestamp};
+    use DataType::{Date32, Decimal128, Float64, Int32, Interval, Time64, Timestamp};
     Some(match (left, right) {
         (Decimal128(..), Decimal128(..)) => {
             let (precision, scale) =
@@ -267,6 +275,8 @@ fn result_type(operation: Arithmetic, left: &DataType, right: &DataType) -> Opti
         (Date32, Date32) => Int32,
         (Date32, Int32) | (Int32, Date32) => Date32,
         (Timestamp(..), Timestamp(..)) => INTERVAL,
+        (Interval(_), Float64) | (Float64, Interval(_)) => INTERVAL,
+        (Timestamp(..), Time64(_)) | (Time64(_), Timestamp(..)) => TIMESTAMP,
         (Timestamp(..), Interval(_)) => left.clone(),
         (Interval(_), Timestamp(..)) => right.clone(),
         (l, r) if l == r => l.clone(),
@@ -308,6 +318,11 @@ fn evaluate_arrays(
     let arrays = ColumnarValue::values_to_arrays(&[left.clone(), right.clone()])?;
     let (left, right) = (&arrays[0], &arrays[1]);
     let computed = match (left.data_type(), right.data_type()) {
+        (DataType::Interval(_), DataType::Float64) | (DataType::Float64, DataType::Interval(_)) => {
+            interval::scale(operation, left, right)?
+        }
+        (DataType::Timestamp(..), DataType::Time64(_))
+        | (DataType::Time64(_), DataType::Timestamp(..)) => interval::with_time(left, right)?,
         (DataType::Float32 | DataType::Float64, _) => floats(operation, left, right)?,
         (DataType::Date32, DataType::Int32 | DataType::Date32)
         | (DataType::Int32, DataType::Date32) => days(operation, left, right, result)?,

@@ -73,18 +73,20 @@ enum Part {
     DayOfWeek,
     DayOfYear,
     Epoch,
+    IsoYear,
 }
 
 impl Part {
     fn parse(name: &str) -> Result<Self> {
-        Ok(match name.to_ascii_lowercase().as_str() {
+        Ok(match name.trim_matches('\'').to_ascii_lowercase().as_str() {
             "millennium" | "millennia" | "mil" | "mils" => Self::Millennium,
             "century" | "centuries" | "c" | "cent" | "cents" => Self::Century,
             "decade" | "decades" | "dec" | "decs" => Self::Decade,
             "year" | "years" | "y" | "yr" | "yrs" => Self::Year,
             "quarter" | "quarters" | "qtr" | "qtrs" => Self::Quarter,
             "month" | "months" | "mon" | "mons" => Self::Month,
-            "week" | "weeks" | "w" => Self::Week,
+            "week" | "weeks" | "w" | "isoweek" => Self::Week,
+            "isoyear" => Self::IsoYear,
             "day" | "days" | "d" => Self::Day,
             "hour" | "hours" | "h" | "hr" | "hrs" => Self::Hour,
             "minute" | "minutes" | "m" | "min" | "mins" => Self::Minute,
@@ -120,6 +122,7 @@ impl Part {
             | Self::Century
             | Self::Decade
             | Self::Year
+            | Self::IsoYear
             | Self::Quarter
             | Self::Month => return None,
         })
@@ -131,7 +134,7 @@ impl Part {
             Self::Millennium => 12_000,
             Self::Century => 1_200,
             Self::Decade => 120,
-            Self::Year => 12,
+            Self::Year | Self::IsoYear => 12,
             Self::Quarter => 3,
             _ => 1,
         }
@@ -335,7 +338,7 @@ fn boundary(part: Part, value: i64) -> Result<i64> {
         Part::Millennium => (year - 1).div_euclid(1_000),
         Part::Century => (year - 1).div_euclid(100),
         Part::Decade => year.div_euclid(10),
-        Part::Year => year,
+        Part::Year | Part::IsoYear => year,
         Part::Quarter => year * 4 + i64::from(date.month0() / 3),
         _ => year * 12 + i64::from(date.month0()),
     })
@@ -356,7 +359,7 @@ fn truncate(part: Part, value: i64) -> Result<i64> {
         Part::Millennium => ((date.year() - 1).div_euclid(1_000) * 1_000 + 1, 1),
         Part::Century => ((date.year() - 1).div_euclid(100) * 100 + 1, 1),
         Part::Decade => (date.year().div_euclid(10) * 10, 1),
-        Part::Year => (date.year(), 1),
+        Part::Year | Part::IsoYear => (date.year(), 1),
         Part::Quarter => (date.year(), date.month0() / 3 * 3 + 1),
         _ => (date.year(), date.month()),
     };
@@ -372,6 +375,7 @@ fn extract(part: Part, value: i64) -> Result<f64> {
         Part::Century => f64::from((time.year() - 1).div_euclid(100) + 1),
         Part::Decade => f64::from(time.year().div_euclid(10)),
         Part::Year => f64::from(time.year()),
+        Part::IsoYear => f64::from(time.iso_week().year()),
         Part::Quarter => f64::from(time.month0() / 3 + 1),
         Part::Month => f64::from(time.month()),
         Part::Week => f64::from(time.iso_week().week()),

@@ -13,6 +13,7 @@ mod decimal;
 mod distinct;
 mod format;
 mod integer;
+mod interval;
 mod json;
 mod math;
 mod negate;
@@ -227,6 +228,7 @@ fn build() -> Registry {
         rounding::functions(),
         json::functions(),
         strings::functions(),
+        interval::functions(),
     ]
     .into_iter()
     .flatten()
@@ -303,6 +305,11 @@ pub(crate) fn concatenate() -> Arc<ScalarUDF> {
 /// EXTRACT.
 pub(crate) fn extract() -> Arc<ScalarUDF> {
     own(datetime::EXTRACT)
+}
+
+/// Intervals as they are compared.
+pub(crate) fn comparable_interval() -> Arc<ScalarUDF> {
+    own(interval::COMPARABLE)
 }
 
 /// Strings as they are compared.

@@ -47,6 +47,9 @@ impl ScalarUDFImpl for Undefined {
                     Some(ScalarValue::Utf8(_) | ScalarValue::Utf8View(_) | ScalarValue::Null) => {
                         "unknown".to_owned()
                     }
+                    Some(ScalarValue::Int64(Some(value))) if i32::try_from(*value).is_ok() => {
+                        "integer".to_owned()
+                    }
                     _ => type_name(field.data_type()),
                 },
             );

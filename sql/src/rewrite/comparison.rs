@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, ExprSchemable, O
 
 use super::{Context, blanks, constant};
 use crate::error::{Error, ErrorKind};
-use crate::functions::{CastMode, cast_call, cast_value};
+use crate::functions::{CastMode, cast_call, cast_value, comparable_interval};
 use crate::types::{DECIMAL_PRECISION_MAX, SqlType, type_name};
 
 /// Whether the operator compares.
@@ -101,6 +101,12 @@ pub(super) fn operands(
     }
     let left = in_zone(left, &left_type, &right_type, context);
     let right = in_zone(right, &right_type, &left_type, context);
+    let are_intervals =
+        [&left_type, &right_type].iter().all(|side| family(side) == Family::Interval);
+    if are_intervals {
+        let comparable = |side: Expr| comparable_interval().call(vec![side]);
+        return Ok((comparable(left), comparable(right)));
+    }
     if is_string(&left_type) && is_string(&right_type) {
         return Ok((blanks::stripped(left, schema)?, blanks::stripped(right, schema)?));
     }

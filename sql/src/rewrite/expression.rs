@@ -63,7 +63,10 @@ fn rule(expr: Expr, schema: &DFSchema, context: &Context<'_>) -> Result<Transfor
             comparison::between(between, schema, context).map(Transformed::yes)
         }
         Expr::InList(list) => comparison::in_list(list, schema, context).map(Transformed::yes),
-        Expr::Case(case) => comparison::case(case, schema, context).map(Transformed::yes),
+        Expr::Case(case) => {
+            let case = placeholder::results(case, schema)?;
+            comparison::case(case, schema, context).map(Transformed::yes)
+        }
         Expr::InSubquery(found) => in_subquery(found, schema, context).map(Transformed::yes),
         Expr::AggregateFunction(function) => {
             blanks::distinct_arguments(function, schema).map(Transformed::yes)

@@ -20,7 +20,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use std::cell::Cell;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -70,6 +70,7 @@ fn finish_node(
         let message = "window functions are not allowed in WHERE";
         return Err(Error::new(ErrorKind::Windowing, message).into());
     }
+    let plan = set_operation::keep_work_table(plan)?;
     let plan = correlated_scalar::join(plan)?.data;
     let schema = input_schema(&plan);
     let names = NamePreserver::new(&plan);
@@ -81,6 +82,10 @@ fn finish_node(
     let plan = subquery::rewrite(rewritten.data, context)?;
     let plan = set_operation::check(plan, context)?;
     let plan = blanks::strip_keys(plan)?;
+    if let LogicalPlan::Values(values) = plan {
+        let plan = LogicalPlanBuilder::values(values.values)?.build()?;
+        return Ok(Transformed::yes(plan));
+    }
     // Also without a change here: an input may have changed the types of its columns.
     Ok(Transformed::yes(window::with_bigint_ranks(plan.recompute_schema()?)?))
 }

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, LogicalPlan};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -87,6 +87,27 @@ pub(super) fn arguments(function: ScalarFunction, schema: &DFSchema) -> Result<S
     });
     let args = args.collect();
     Ok(ScalarFunction { func, args })
+}
+
+/// Gives parameters among the results of a CASE the type of another result.
+pub(super) fn results(mut case: Case, schema: &DFSchema) -> Result<Case> {
+    let is_untyped = |arg: &Expr| matches!(arg, Expr::Placeholder(Placeholder { field: None, .. }));
+    let results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+    if !results.clone().any(|result| is_untyped(result)) {
+        return Ok(case);
+    }
+    let mut known = DataType::Utf8View;
+    for result in results.filter(|result| !is_untyped(result)) {
+        let data_type = result.get_type(schema)?;
+        if data_type != DataType::Null {
+            known = if is_string(&data_type) { DataType::Utf8View } else { data_type };
+            break;
+        }
+    }
+    for result in case.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut case.else_expr) {
+        **result = typed(std::mem::take(result.as_mut()), &known);
+    }
+    Ok(case)
 }
 
 /// Makes the occurrences of each parameter agree; one that is selected as it is is a string.

@@ -2,7 +2,9 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{JoinType, NullEquality, Result};
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Union};
+use datafusion::logical_expr::{
+    Cast, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Union,
+};
 use std::sync::Arc;
 
 use super::Context;
@@ -21,6 +23,27 @@ pub(super) fn check(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalP
         }
         other => Ok(other),
     }
+}
+
+/// Both terms of a recursive query have the types of its work table, which the recursive term was
+/// planned with, also where literals have become narrower since.
+pub(super) fn keep_work_table(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::RecursiveQuery(mut query) = plan else { return Ok(plan) };
+    let kept = |term: &Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
+        let columns = term.schema().columns().into_iter().zip(query.schema.fields());
+        let columns: Vec<Expr> = columns
+            .map(|(column, kept)| {
+                let (relation, name) = (column.relation.clone(), column.name.clone());
+                Expr::Cast(Cast::new(Box::new(Expr::Column(column)), kept.data_type().clone()))
+                    .alias_qualified(relation, name)
+            })
+            .collect();
+        Ok(Arc::new(LogicalPlanBuilder::from(Arc::clone(term)).project(columns)?.build()?))
+    };
+    let (static_term, recursive_term) = (kept(&query.static_term)?, kept(&query.recursive_term)?);
+    query.static_term = static_term;
+    query.recursive_term = recursive_term;
+    Ok(LogicalPlan::RecursiveQuery(query))
 }
 
 fn mismatch(operation: &str, left: &DataType, right: &DataType) -> Error {
