@@ -205,6 +205,12 @@ impl Memory {
         assert!(self.allocated_bytes() <= self.pool.bytes, "the pool is never exceeded");
     }
 
+    /// Whether [`Self::grow`] would make a slot: never after a dispatch.
+    pub(crate) fn can_grow(&self) -> bool {
+        let free = self.free_bytes();
+        self.all_slots().any(|slots| slots.growth(free) > 0)
+    }
+
     /// Takes `count` slots of a lane, with a loan if the query is expected to need more.
     pub(crate) fn take_slots(
         &mut self,

@@ -46,14 +46,17 @@ impl SlotPool {
     /// Makes the slots that the target wants and `free_bytes` of the pool allow. Answers with the
     /// memory that they take.
     pub(crate) fn grow(&mut self, free_bytes: u64) -> u64 {
-        let count = u64::from(self.target_count.saturating_sub(self.count()));
-        if count == 0 || self.target_bytes == 0 {
-            return 0;
-        }
+        let count = self.growth(free_bytes);
+        self.idle += count;
+        u64::from(count) * self.target_bytes
+    }
+
+    /// How many slots [`Self::grow`] makes.
+    pub(crate) fn growth(&self, free_bytes: u64) -> u32 {
+        let count = self.target_count.saturating_sub(self.count());
         let room = self.budget_bytes().saturating_sub(self.allocated_bytes()).min(free_bytes);
-        let count = count.min(room / self.target_bytes);
-        self.idle += u32::try_from(count).expect("no more than the target's count");
-        count * self.target_bytes
+        let fitting = room.checked_div(self.target_bytes).unwrap_or(0);
+        count.min(u32::try_from(fitting).unwrap_or(u32::MAX))
     }
 
     /// Takes `count` slots, if so many are idle. Answers with the memory of each.

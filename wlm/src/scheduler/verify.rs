@@ -112,6 +112,7 @@ impl Scheduler {
 
     /// Nobody waits for what is free.
     fn verify_nothing_idles(&self) -> Check {
+        ensure(!self.memory.can_grow(), || "memory is free for a slot that is missing".to_owned())?;
         for (lane, _) in self.lanes_of_queues() {
             let slots = self.memory.slots(lane);
             let idle = slots.idle_count();

@@ -73,7 +73,7 @@ impl Judge {
     }
 
     /// Judges an action and does the model's part of it.
-    pub(crate) fn judge(&mut self, action: &Action) -> Option<Consequence> {
+    pub(crate) fn judge(&mut self, action: &Action, now: Time) -> Option<Consequence> {
         match action {
             Action::Bypass { query } => {
                 let model = self.queries.remove(query).unwrap();
@@ -87,7 +87,7 @@ impl Judge {
                 None
             }
             Action::Start { query, grant } => {
-                self.start(*query, *grant);
+                self.start(*query, *grant, now);
                 Some(Consequence::Started(*query))
             }
             Action::Move { query, grant } => {
@@ -163,13 +163,36 @@ impl Judge {
         self.queries.insert(renamed, model);
     }
 
-    /// Statement timeouts strike in time.
+    /// Statement timeouts and time limits strike in time.
     pub(crate) fn check_deadlines(&self, now: Time) {
         for (id, model) in &self.queries {
             let is_down = model.running().is_some_and(|r| r.stopping == Stopping::Final);
             let late = model.deadline().is_some_and(|deadline| deadline <= now);
             assert!(is_down || !late, "{id} outlived its statement timeout");
+            self.check_time_limit(*id, now);
         }
+    }
+
+    /// Except for those who may go on, nobody runs in a queue for longer than its limit.
+    fn check_time_limit(&self, id: QueryId, now: Time) {
+        let model = &self.queries[&id];
+        let Some(running) = model.running() else { return };
+        let (kind, class) = (model.request.kind, running.grant.service_class);
+        let may_go_on = is_protected(kind) || can_restart(kind) && running.is_returning;
+        let goes_on = running.stopping == Stopping::No && running.moving.is_none();
+        if may_go_on || !goes_on || !self.is_manual(class) {
+            return;
+        }
+        let queue = &self.config.queues()[usize::from(class.0 - 6)];
+        let late = queue.max_execution_time.is_some_and(|limit| now.since(running.since) >= limit);
+        assert!(!late, "{id}, a {kind:?}, outlived the time limit of {class}");
+    }
+
+    /// A query that was cancelled or lost a node is gone or on its way out.
+    pub(crate) fn check_put_down(&self, id: QueryId) {
+        let Some(model) = self.queries.get(&id) else { return };
+        let is_down = model.running().is_some_and(|running| running.stopping == Stopping::Final);
+        assert!(is_down, "{id} was to end and goes on: {:?}", model.state);
     }
 
     fn queue(&mut self, id: QueryId, class: ServiceClass) {
@@ -244,7 +267,7 @@ impl Judge {
         }
     }
 
-    fn start(&mut self, id: QueryId, grant: Grant) {
+    fn start(&mut self, id: QueryId, grant: Grant, now: Time) {
         let model = &self.queries[&id];
         assert!(model.is_waiting(), "{id} is started in state {:?}", model.state);
         let request = &model.request;
@@ -273,6 +296,7 @@ impl Judge {
             moving: None,
             stopping: Stopping::No,
             is_returning: false,
+            since: now,
         });
     }
 

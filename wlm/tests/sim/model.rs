@@ -47,6 +47,8 @@ pub(crate) struct Running {
     pub(crate) moving: Option<Grant>,
     pub(crate) stopping: Stopping,
     pub(crate) is_returning: bool,
+    /// When it began to run where it is, or a little later.
+    pub(crate) since: Time,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

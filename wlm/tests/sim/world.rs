@@ -173,7 +173,7 @@ impl World {
             self.judge.config = self.scheduler.config().clone();
         }
         for action in &actions {
-            if let Some(consequence) = self.judge.judge(action) {
+            if let Some(consequence) = self.judge.judge(action, self.now) {
                 self.follow(consequence);
             }
         }
@@ -197,7 +197,8 @@ impl World {
                     self.plan(time.mul_f64(0.5), Happening::Progress(id));
                 }
                 if self.random.percent(40) {
-                    self.plan(time.mul_f64(0.8), Happening::Returning(id));
+                    let part = self.random.within(1, 9) as f64 / 10.0;
+                    self.plan(time.mul_f64(part), Happening::Returning(id));
                 }
             }
             Consequence::Move(id) => {
@@ -263,8 +264,11 @@ impl World {
             sorts: u32::from(random.percent(50)),
         };
         let typical_us = (1_000 + rows / 50).min(20_000_000) * (1 + shape % 3) * self.slowness;
+        // Now and then a plan is far worse than it looks, and no prediction can know.
+        let surprise = if random.percent(8) { random.spread(10, 300) } else { 1 };
+        let usual = random.span_us(typical_us / 2, typical_us * 2);
         let truth = Truth {
-            time: random.span_us(typical_us / 2, typical_us * 2),
+            time: (usual * u32::try_from(surprise).unwrap()).min(Duration::from_secs(3_600)),
             memory_bytes: random.spread(1 << 20, 1 << 31),
             panics: random.percent(2),
         };
@@ -394,6 +398,7 @@ impl World {
             return;
         }
         let before = std::mem::replace(&mut running.grant, target);
+        running.since = self.now;
         let model = self.judge.queries.get_mut(&id).unwrap();
         if self.judge.config.mode() == Mode::Manual {
             model.hops += usize::from(model.home != target.service_class);
@@ -404,7 +409,11 @@ impl World {
     }
 
     /// Something from outside: a cancel, a lost node, a new configuration, a new priority.
+    /// Not after the last arrival, so that a query which can only leave by accident is noticed.
     fn accident(&mut self) {
+        if self.arrivals_left == 0 {
+            return;
+        }
         let pause = self.random.span_us(10_000, 20_000_000);
         self.plan(pause.mul_f64(self.slowness as f64), Happening::Accident);
         let mut ids: Vec<QueryId> = self.judge.queries.keys().copied().collect();
@@ -417,11 +426,17 @@ impl World {
                 let cause = *self.random.pick(&causes);
                 self.totals.cancels += 1;
                 self.tell(Event::Cancel { query: some, cause });
+                self.judge.check_put_down(some);
             }
             50..55 => {
-                let lost = ids.into_iter().filter(|_| self.random.percent(50)).collect();
+                let runs = |id: &QueryId| self.judge.queries[id].running().is_some();
+                let lost = ids.into_iter().filter(|id| runs(id) && self.random.percent(50));
+                let lost: Vec<QueryId> = lost.collect();
                 self.totals.nodes_lost += 1;
-                self.tell(Event::NodeLost { queries: lost });
+                self.tell(Event::NodeLost { queries: lost.clone() });
+                for id in lost {
+                    self.judge.check_put_down(id);
+                }
             }
             55..75 => self.reconfigure(),
             75..80 => {
