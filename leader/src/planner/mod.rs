@@ -46,6 +46,9 @@ impl Planner {
         let options = config.options_mut();
         options.execution.time_zone = Some("UTC".to_owned());
         options.optimizer.filter_null_join_keys = true;
+        // A sort that spills sorts what it holds in place: merging its batches would take as much
+        // again for their keys, which no reservation covers.
+        options.execution.sort_in_place_threshold_bytes = node.memory_bytes();
         // What a sort keeps back for its merge: a part of the share that a merge may have.
         let merge_bytes = node.memory_bytes() / 8 / node.slices().max(1);
         options.execution.sort_spill_reservation_bytes =
