@@ -416,6 +416,6 @@ mod tests {
         let packet = packet(b"user\0u\0_pq_.compression\0zstd\0\0").unwrap();
         let mut out = BytesMut::new();
         put_negotiation(&mut out, &packet);
-        assert_eq!(&out[..], b"v\0\0\0\x1e\0\x03\0\0\0\0\0\x01_pq_.compression\0");
+        assert_eq!(&out[..], b"v\0\0\0\x1d\0\x03\0\0\0\0\0\x01_pq_.compression\0");
     }
 }
