@@ -25,6 +25,8 @@ pub(super) fn query(
     }
 }
 
+/// Most items of a SELECT list.
+const OUTPUTS_MAX: usize = 1_664;
 /// Most expressions that aliases may be replaced by; aliases of aliases grow exponentially.
 const SUBSTITUTIONS_MAX: usize = 1_000;
 
@@ -127,6 +129,12 @@ impl Preparation<'_> {
         }
         if let Some(ast::Distinct::On(_)) = select.distinct {
             return Err(Error::not_supported("DISTINCT ON"));
+        }
+        if select.projection.len() > OUTPUTS_MAX {
+            return Err(Error::new(
+                ErrorKind::TooManyColumns,
+                format!("target lists can have at most {OUTPUTS_MAX} entries"),
+            ));
         }
         if let Some(name) = self.columns.repeated_name(&select.from) {
             return Err(Error::new(
