@@ -4,6 +4,7 @@
 //! ```text
 //! <data directory>/slice_<slice>/<table id>-<segment id>.seg     both ids in hexadecimal
 //! <data directory>/spill/                                        emptied at every start
+//! <data directory>/membership                                    of a node of several: whose it is
 //! ```
 //!
 //! Slices are counted over the whole cluster; a node has files of its own slices only.
@@ -24,7 +25,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
 use storage::ids::{SegmentId, SliceId, TableId};
-use storage::io::Io;
+use storage::io::{Io, TEMPORARY_SUFFIX};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
@@ -133,7 +134,8 @@ impl Node {
     }
 
     /// Removes every segment file that `known` does not name, and what an interrupted write left.
-    /// A segment that waits for its commit is unknown too: those have ids from `below` on, and stay.
+    /// A segment that is being written or waits for its commit is unknown too: those have ids from
+    /// `below` on, and stay.
     /// Returns the number of files removed.
     pub fn sweep_orphans(
         &self,
@@ -213,9 +215,26 @@ impl Node {
         self.abandoned.lock().iter().any(|ids| ids.contains(&segment.0))
     }
 
-    /// Forgets which writes were given up: a new leader gives out ids by its own count.
-    pub(crate) fn forget_abandoned(&self) {
-        self.abandoned.lock().clear();
+    /// Gives up all writes of leaders before the one whose first segment this is.
+    pub(crate) fn abandon_all_before(&self, first: SegmentId) {
+        let mut abandoned = self.abandoned.lock();
+        abandoned.clear();
+        abandoned.push(0..first.0);
+    }
+
+    /// Whether there is any file in the node's slices.
+    pub(crate) fn has_files(&self) -> Result<bool, Error> {
+        for slice in self.own_slices() {
+            if !self.config.io.list(&slice_dir(&self.config, slice))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where the node's files are.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.config.data_dir
     }
 
     /// The file of a segment.
@@ -277,11 +296,13 @@ fn slice_dir(config: &NodeConfig, slice: usize) -> PathBuf {
     config.data_dir.join(format!("slice_{slice}"))
 }
 
-/// The ids in a segment's file name; a name that is not wholly of our making has no segment id.
+/// The ids in the name of a segment's file, also of one that is still being written; a name that is
+/// not wholly of our making has no segment id.
 fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId>) {
     let Some((table, rest)) = file.file_name().and_then(|n| n.to_str()?.split_once('-')) else {
         return (None, None);
     };
-    let segment = rest.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
+    let name = rest.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(rest);
+    let segment = name.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
     (u32::from_str_radix(table, 16).ok().map(TableId), segment.map(SegmentId))
 }

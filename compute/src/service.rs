@@ -5,22 +5,34 @@
 //! grows with each start of a leader, so that a leader that was replaced can no longer do anything.
 //! The node answers with a number of its own that it drew when it started, by which the leader
 //! notices a restart, and opens it again.
+//!
+//! Invariants: a node remembers its cluster and the highest epoch on disk ([`Membership`]) and
+//! refuses others; what removes files happens one after another, each with the epoch checked again;
+//! ids of segments are never given twice, so that opening removes only what is older than the
+//! leader's first id and that its catalog does not know.
 
 pub(crate) mod messages;
 
 mod client;
+mod membership;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::common::Result;
+use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
+use self::membership::Membership;
 use self::messages::{
     AbandonWrite, Action, ControlReply, ControlRequest, OpenNode, RemoveSegments,
 };
 use crate::error::with_sqlstate;
+use crate::exchange::Tasks;
 use crate::node::Node;
 use crate::placement;
 
@@ -29,16 +41,20 @@ pub use client::{KnownTable, NodeClient, OpenRequest};
 /// The node's side.
 pub(crate) struct NodeService {
     node: Arc<Node>,
+    tasks: Arc<Tasks>,
     /// Drawn at the start of the process.
     boot: u64,
     /// Of the leader that has opened the node; 0 before.
     epoch: AtomicU64,
+    /// The last epoch at whose opening files were removed to the end; held by whatever removes
+    /// files.
+    swept: Mutex<u64>,
 }
 
 impl NodeService {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, tasks: Arc<Tasks>) -> Self {
         let (boot, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { node, boot, epoch: AtomicU64::new(0) }
+        Self { node, tasks, boot, epoch: AtomicU64::new(0), swept: Mutex::new(0) }
     }
 
     /// Whether a task may run that a leader of this epoch sends.
@@ -64,17 +80,18 @@ impl NodeService {
     }
 
     fn act(&self, request: ControlRequest) -> Result<u64, String> {
-        let known = self.epoch.load(Ordering::Acquire);
-        if request.epoch < known {
-            return Err(format!("a leader with epoch {known} has taken over"));
-        }
         let action = request.action.ok_or("a request asks for nothing")?;
+        if let Action::Heartbeat(_) = action {
+            // It never waits for files to be removed.
+            self.check_open(request.epoch)?;
+            return Ok(0);
+        }
+        // A request may have waited here while another leader took over.
+        let mut swept = self.swept.lock();
         if let Action::Open(open) = action {
-            return self.open(request.epoch, &open);
+            return self.open(request.epoch, &open, &mut swept);
         }
-        if request.epoch != known {
-            return Err("the node is not open".to_owned());
-        }
+        self.check_open(request.epoch)?;
         match action {
             Action::Open(_) | Action::Heartbeat(_) => Ok(0),
             Action::RemoveSegments(segments) => self.remove(&segments),
@@ -82,7 +99,41 @@ impl NodeService {
         }
     }
 
-    fn open(&self, epoch: u64, open: &OpenNode) -> Result<u64, String> {
+    fn check_open(&self, epoch: u64) -> Result<(), String> {
+        let known = self.epoch.load(Ordering::Acquire);
+        if epoch < known {
+            return Err(taken_over(known));
+        }
+        if known == 0 || epoch != known {
+            return Err("the node is not open".to_owned());
+        }
+        Ok(())
+    }
+
+    fn open(&self, epoch: u64, open: &OpenNode, swept: &mut u64) -> Result<u64, String> {
+        self.check_layout(open)?;
+        self.join(epoch, open)?;
+        let first = SegmentId(open.first_segment);
+        if self.epoch.fetch_max(epoch, Ordering::AcqRel) != epoch {
+            // What the leader before has begun ends without a result, and leaves no file.
+            self.tasks.end_all();
+            self.node.abandon_all_before(first);
+        }
+        if *swept == epoch {
+            return Ok(0);
+        }
+        let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
+        for table in &open.tables {
+            let segments = table.segments.iter().map(|id| SegmentId(*id));
+            known.entry(TableId(table.table)).or_default().extend(segments);
+        }
+        let removed = self.node.sweep_orphans(&known, first).map_err(|error| error.to_string())?;
+        *swept = epoch;
+        tracing::info!(epoch, removed, "opened by the leader");
+        Ok(removed as u64)
+    }
+
+    fn check_layout(&self, open: &OpenNode) -> Result<(), String> {
         let layout = self.node.layout();
         let own = (self.node.id() as u64, layout.nodes() as u64, layout.slices_per_node() as u64);
         let asked = (open.node, open.nodes, open.slices_per_node);
@@ -95,18 +146,29 @@ impl NodeService {
         if open.placement_fingerprint != placement::fingerprint() {
             return Err("it places rows by another hash; use the same build everywhere".to_owned());
         }
-        let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-        for table in &open.tables {
-            let segments = table.segments.iter().map(|id| SegmentId(*id));
-            known.entry(TableId(table.table)).or_default().extend(segments);
+        Ok(())
+    }
+
+    /// Belongs to the leader's cluster from now on, unless it belongs to another one, or the leader
+    /// was replaced. Durable when it returns.
+    fn join(&self, epoch: u64, open: &OpenNode) -> Result<(), String> {
+        let (io, data_dir) = (self.node.io().as_ref(), self.node.data_dir());
+        let asked = Membership { cluster: open.cluster, epoch };
+        match Membership::read(io, data_dir)? {
+            Some(own) if own.cluster != asked.cluster => Err(format!(
+                "it belongs to cluster {:016x}, not to {:016x}; was the leader started on another \
+                 data directory?",
+                own.cluster, asked.cluster
+            )),
+            Some(own) if own.epoch > epoch => Err(taken_over(own.epoch)),
+            Some(own) if own == asked => Ok(()),
+            None if self.node.has_files().map_err(|error| error.to_string())? => {
+                let text = "it has tables of a cluster that it does not know; use an empty data \
+                            directory";
+                Err(text.to_owned())
+            }
+            Some(_) | None => asked.write(io, data_dir),
         }
-        let below = SegmentId(open.sweep_below);
-        let removed = self.node.sweep_orphans(&known, below).map_err(|error| error.to_string())?;
-        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
-            self.node.forget_abandoned();
-        }
-        tracing::info!(epoch, removed, "opened by the leader");
-        Ok(removed as u64)
     }
 
     fn remove(&self, segments: &RemoveSegments) -> Result<u64, String> {
@@ -122,4 +184,8 @@ impl NodeService {
         let removed = self.node.abandon_segments(TableId(write.table), ids);
         removed.map(|removed| removed as u64).map_err(|error| error.to_string())
     }
+}
+
+fn taken_over(epoch: u64) -> String {
+    format!("a leader with epoch {epoch} has taken over")
 }

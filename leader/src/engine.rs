@@ -65,12 +65,11 @@ impl Engine {
     pub fn open(config: Config) -> Result<Self> {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
-        let log = CatalogLog::open(&config.catalog_path())?;
-        let first_segment = SegmentId(log.read()?.1.segment);
+        let mut log = CatalogLog::open(&config.catalog_path())?;
         let cluster = if config.file.cluster.nodes.is_empty() {
             Cluster::Alone(open_node(&config)?)
         } else {
-            Cluster::Nodes(connect_nodes(&config, first_segment)?)
+            Cluster::Nodes(connect_nodes(&config, &mut log)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
         let transactions = Arc::new(TransactionManager::new(log, files)?);
@@ -270,7 +269,7 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
 }
 
 /// The nodes of a cluster of several processes; none is spoken to yet.
-fn connect_nodes(config: &Config, sweep_below: SegmentId) -> Result<Arc<NodeSet>> {
+fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> {
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
@@ -283,7 +282,8 @@ fn connect_nodes(config: &Config, sweep_below: SegmentId) -> Result<Arc<NodeSet>
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
         epoch: next_epoch(config)?,
         runtime: runtime_env(&limits)?,
-        sweep_below,
+        first_segment: SegmentId(log.read()?.1.segment),
+        cluster: log.cluster_id()?,
     }))
 }
 
@@ -310,14 +310,16 @@ fn next_epoch(config: &Config) -> Result<u64> {
     Ok(epoch)
 }
 
-/// What nodes must keep.
+/// What nodes must keep: the segments of the snapshot, and those that older readers hold.
 fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
     let snapshot = transactions.snapshot();
     let known = snapshot.tables().map(|table| KnownTable {
         table: table.id,
         segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
     });
-    known.collect()
+    let held = transactions.held_garbage().into_iter();
+    let held = held.map(|(table, segment)| KnownTable { table, segments: vec![segment] });
+    known.chain(held).collect()
 }
 
 /// Removes segment files that no commit ever made visible.

@@ -33,6 +33,7 @@ pub use channel::NodeChannels;
 pub use query_watch::QueryWatch;
 pub use server::{NodeServer, ServerParts};
 pub use session::configure;
+pub(crate) use tasks::Tasks;
 pub use tls::{Identity, SERVER_NAME};
 
 /// The header in which the leader sends its epoch with every task.

@@ -82,7 +82,7 @@ impl NodeServer {
             async move { sessions.open(context) }
         })
         .with_runtime_env(parts.node.runtime_env());
-        let service = NodeService::new(parts.node);
+        let service = NodeService::new(parts.node, Arc::clone(&tasks));
         Arc::new(Self { worker, tasks, service, queries: parts.queries })
     }
 
@@ -116,11 +116,12 @@ impl NodeServer {
         let (metadata, _, mut incoming) = request.into_parts();
         let mut headers = metadata.into_headers();
         let epoch = headers.get(EPOCH_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-        self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
         let open = incoming.message().await?;
         let request = open.ok_or_else(|| Status::invalid_argument("a task without a plan"))?;
         let request = set_plan(request).map_err(|error| to_status(&error))?;
         let task = self.tasks.open(&mut headers);
+        // Checked once the task can be ended: a leader that takes over ends all that it finds.
+        self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
         let (closing, closed) = oneshot::channel::<()>();
         // Whatever ends this stream, the query has ended: the leader closes it, or is gone.
         let rest = futures::stream::once(async move {

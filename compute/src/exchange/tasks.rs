@@ -15,14 +15,14 @@ const TASK_HEADER: &str = "x-blueshift-task";
 
 /// All open tasks of a node.
 #[derive(Debug, Default)]
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<QueryEnd>>>,
     closed: AtomicU64,
 }
 
 /// A task that is open; dropped, its query has ended.
-pub(super) struct OpenTask {
+pub(crate) struct OpenTask {
     number: u64,
     end: Arc<QueryEnd>,
     tasks: Arc<Tasks>,
@@ -30,7 +30,7 @@ pub(super) struct OpenTask {
 
 impl Tasks {
     /// A new task; the headers lead its session to it.
-    pub(super) fn open(self: &Arc<Self>, headers: &mut HeaderMap) -> OpenTask {
+    pub(crate) fn open(self: &Arc<Self>, headers: &mut HeaderMap) -> OpenTask {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let end = Arc::new(QueryEnd::default());
         self.open.lock().insert(number, Arc::clone(&end));
@@ -39,12 +39,19 @@ impl Tasks {
     }
 
     /// The flag of the task that these headers belong to.
-    pub(super) fn end_of(&self, headers: &HeaderMap) -> Result<Arc<QueryEnd>> {
+    pub(crate) fn end_of(&self, headers: &HeaderMap) -> Result<Arc<QueryEnd>> {
         let number = headers.get(TASK_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let open = self.open.lock();
         match number.and_then(|number: u64| open.get(&number)) {
             Some(end) => Ok(Arc::clone(end)),
             None => internal_err!("the task is not open"),
+        }
+    }
+
+    /// Tells all tasks that nobody wants their rows any more.
+    pub(crate) fn end_all(&self) {
+        for end in self.open.lock().values() {
+            end.set();
         }
     }
 

@@ -47,8 +47,10 @@ pub struct OpenRequest {
     pub layout: Layout,
     /// What it must keep.
     pub known: Vec<KnownTable>,
-    /// Segments from here on may belong to writes that go on.
-    pub sweep_below: SegmentId,
+    /// The first id that the leader gives out in its epoch.
+    pub first_segment: SegmentId,
+    /// The cluster's own number, which the node must know or learn.
+    pub cluster: u64,
 }
 
 impl NodeClient {
@@ -74,7 +76,8 @@ impl NodeClient {
             slices_per_node: request.layout.slices_per_node() as u64,
             placement_fingerprint: placement::fingerprint(),
             tables: request.known.into_iter().map(table).collect(),
-            sweep_below: request.sweep_below.0,
+            first_segment: request.first_segment.0,
+            cluster: request.cluster,
         };
         let reply = self.ask(Action::Open(open), OPEN_TIMEOUT).await?;
         Ok((reply.boot, reply.removed))

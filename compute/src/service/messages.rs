@@ -38,9 +38,13 @@ pub(crate) struct OpenNode {
     pub(crate) placement_fingerprint: u64,
     #[prost(message, repeated, tag = "5")]
     pub(crate) tables: Vec<TableSegments>,
-    /// Segments from this id on may belong to a write that has not committed yet.
+    /// The first id that the leader gives out in its epoch: smaller ones that no table names belong
+    /// to nobody, larger ones perhaps to a write that has not committed yet.
     #[prost(uint64, tag = "6")]
-    pub(crate) sweep_below: u64,
+    pub(crate) first_segment: u64,
+    /// The cluster, whatever its leader.
+    #[prost(fixed64, tag = "7")]
+    pub(crate) cluster: u64,
 }
 
 /// The segments of a table that the catalog knows.

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use sql::types::SqlType;
 use storage::ids::{ColumnId, SliceId, TableId, Xid};
@@ -121,6 +122,30 @@ impl CatalogLog {
         write_next_ids(&transaction, next)?;
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Makes durable that ids below these are taken.
+    pub fn note_next_ids(&mut self, next: NextIds) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        write_next_ids(&transaction, next)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The cluster's own number, drawn when it is first asked for: by it a node knows whether the
+    /// catalog that a leader has is that of its files.
+    pub fn cluster_id(&mut self) -> Result<u64> {
+        let mut drawn = [0; 8];
+        SystemRandom::new()
+            .fill(&mut drawn)
+            .map_err(|_| Error::Internal("the operating system gave no random bytes".into()))?;
+        let transaction = self.connection.transaction()?;
+        let sql = "INSERT OR IGNORE INTO meta VALUES ('cluster_id', ?1)";
+        transaction.execute(sql, [i64::from_le_bytes(drawn)])?;
+        let sql = "SELECT value FROM meta WHERE name = 'cluster_id'";
+        let id: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+        transaction.commit()?;
+        Ok(id.cast_unsigned())
     }
 
     /// Reads everything that was ever committed.

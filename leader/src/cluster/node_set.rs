@@ -36,8 +36,10 @@ pub struct NodeSetParts {
     pub epoch: u64,
     /// Memory and spill space of the leader.
     pub runtime: Arc<RuntimeEnv>,
-    /// Ids from here on are given out in this epoch.
-    pub sweep_below: SegmentId,
+    /// Ids from here on are given out in this epoch, and were not before.
+    pub first_segment: SegmentId,
+    /// The cluster's own number, the same for all its leaders.
+    pub cluster: u64,
 }
 
 /// The nodes of a cluster of several.
@@ -45,7 +47,8 @@ pub struct NodeSetParts {
 pub struct NodeSet {
     nodes: Nodes,
     runtime: Arc<RuntimeEnv>,
-    sweep_below: SegmentId,
+    first_segment: SegmentId,
+    cluster: u64,
     members: Vec<Arc<Member>>,
     turn: AtomicUsize,
     watches: Mutex<JoinSet<()>>,
@@ -95,7 +98,8 @@ impl NodeSet {
                 epoch: parts.epoch,
             },
             runtime: parts.runtime,
-            sweep_below: parts.sweep_below,
+            first_segment: parts.first_segment,
+            cluster: parts.cluster,
             turn: AtomicUsize::new(0),
             watches: Mutex::new(JoinSet::new()),
         })
@@ -108,9 +112,9 @@ impl NodeSet {
             let watch = Watch {
                 member: Arc::clone(member),
                 layout: self.nodes.layout,
-                sweep_below: self.sweep_below,
+                first_segment: self.first_segment,
+                cluster: self.cluster,
                 known: Arc::clone(known),
-                opened: false,
             };
             watches.spawn_on(watch.run(), handle);
         }

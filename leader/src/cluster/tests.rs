@@ -105,7 +105,8 @@ impl TestCluster {
             channels: NodeChannels::new(identity(directory.path(), "leader"), Handle::current()),
             epoch: 7,
             runtime: runtime_env(&limits).unwrap(),
-            sweep_below: SegmentId(1),
+            first_segment: SegmentId(1),
+            cluster: 1,
         });
         let known: super::Known = Arc::new(Vec::new);
         nodes.watch(&known, &Handle::current());

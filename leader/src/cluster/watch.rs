@@ -35,14 +35,13 @@ pub(super) enum State {
 pub(super) struct Watch {
     pub(super) member: Arc<Member>,
     pub(super) layout: Layout,
-    pub(super) sweep_below: SegmentId,
+    pub(super) first_segment: SegmentId,
+    pub(super) cluster: u64,
     pub(super) known: Known,
-    /// Whether this leader has opened the node before.
-    pub(super) opened: bool,
 }
 
 impl Watch {
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         loop {
             let state = self.ask().await;
             let open = matches!(state, State::Open { .. });
@@ -60,7 +59,7 @@ impl Watch {
         }
     }
 
-    async fn ask(&mut self) -> State {
+    async fn ask(&self) -> State {
         match self.member.client.heartbeat().await {
             Ok(boot) => State::Open { boot },
             Err(_) => self.open().await,
@@ -68,18 +67,16 @@ impl Watch {
     }
 
     /// A heartbeat failed: the node is gone, or has started and knows no leader yet.
-    async fn open(&mut self) -> State {
-        // Before the first time nothing of this leader is there: what is unknown can go.
-        let sweep_below = if self.opened { self.sweep_below } else { SegmentId(u64::MAX) };
+    async fn open(&self) -> State {
         let request = OpenRequest {
             node: self.member.number,
             layout: self.layout,
             known: (self.known)(),
-            sweep_below,
+            first_segment: self.first_segment,
+            cluster: self.cluster,
         };
         match self.member.client.open(request).await {
             Ok((boot, removed)) => {
-                self.opened = true;
                 tracing::info!(node = self.member.number, removed, "opened a compute node");
                 State::Open { boot }
             }

@@ -25,7 +25,7 @@ pub(crate) async fn write(
     source: Arc<dyn ExecutionPlan>,
 ) -> Result<WriteOutcome> {
     let tasks = nodes.layout().nodes();
-    let first = engine.transactions.reserve_segment_ids(tasks as u64 * SEGMENTS_PER_TASK);
+    let first = engine.transactions.reserve_segment_ids(tasks as u64 * SEGMENTS_PER_TASK).await?;
     let ids = segment_range(first.0, tasks);
     let mut undo = Undo { nodes: Arc::clone(nodes), table: entry.id, ids: Some(ids.clone()) };
     let end = WriteEnd {

@@ -53,6 +53,11 @@ impl Garbage {
         }
     }
 
+    /// The segments that somebody may still read.
+    pub fn held(&self) -> Vec<(TableId, SegmentId)> {
+        self.items.lock().iter().map(|item| (item.table, item.id)).collect()
+    }
+
     /// Removes what nobody holds any more.
     pub fn sweep(&self) {
         let mut free = Vec::new();

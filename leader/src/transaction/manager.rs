@@ -14,6 +14,9 @@ use crate::catalog::log::{CatalogLog, NextIds};
 use crate::catalog::{Change, Snapshot};
 use crate::error::{Error, Result};
 
+/// Reservations of segment ids that are noted in the log at once.
+const RESERVATIONS_AHEAD: u64 = 16;
+
 /// Begins and commits transactions.
 #[derive(Debug)]
 pub struct TransactionManager {
@@ -23,6 +26,9 @@ pub struct TransactionManager {
     next_xid: AtomicU64,
     next_oid: AtomicU32,
     next_segment: AtomicU64,
+    /// The log holds this or more as the next segment: ids below it can be given to nodes, which
+    /// may write files with them that outlive this process.
+    reserved_segments: AtomicU64,
     locks: Arc<LockTable>,
     garbage: Garbage,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
@@ -52,6 +58,7 @@ impl TransactionManager {
             next_xid: AtomicU64::new(next.xid),
             next_oid: AtomicU32::new(next.oid),
             next_segment: AtomicU64::new(next.segment),
+            reserved_segments: AtomicU64::new(next.segment),
             locks: Arc::new(LockTable::default()),
             garbage: Garbage::new(files),
             fenced: AtomicBool::new(false),
@@ -84,9 +91,42 @@ impl TransactionManager {
         SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// As many numbers for new segments; the first of them.
-    pub fn reserve_segment_ids(&self, count: u64) -> SegmentId {
-        SegmentId(self.next_segment.fetch_add(count, Ordering::Relaxed))
+    /// As many numbers for new segments; the first of them. They are never given again, also not
+    /// after a crash: before it returns, the log knows that they are taken.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be written.
+    pub async fn reserve_segment_ids(self: &Arc<Self>, count: u64) -> Result<SegmentId> {
+        let first = self.next_segment.fetch_add(count, Ordering::Relaxed);
+        let end = first + count;
+        if self.reserved_segments.load(Ordering::Acquire) < end {
+            let manager = Arc::clone(self);
+            let ahead = count.saturating_mul(RESERVATIONS_AHEAD);
+            let task = SpawnedTask::spawn_blocking(move || manager.note_reserved(end, ahead));
+            let noted = task.join().await;
+            noted.map_err(|e| Error::Internal(format!("a reservation did not end: {e}")))??;
+        }
+        Ok(SegmentId(first))
+    }
+
+    /// Has the log know that ids below `end` are taken, and some more so that it is rarely asked.
+    fn note_reserved(&self, end: u64, ahead: u64) -> Result<()> {
+        let mut log = self.log.lock();
+        if self.fenced.load(Ordering::Relaxed) {
+            return Err(Self::fenced());
+        }
+        // Another reservation may have noted enough meanwhile.
+        if self.reserved_segments.load(Ordering::Acquire) < end {
+            let reserved = end.saturating_add(ahead);
+            log.note_next_ids(NextIds { segment: reserved, ..self.next_ids() })?;
+            self.reserved_segments.store(reserved, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Segments that no snapshot from now on will have, but that somebody may still read.
+    pub(crate) fn held_garbage(&self) -> Vec<(TableId, SegmentId)> {
+        self.garbage.held()
     }
 
     pub(super) fn locks(&self) -> Arc<LockTable> {
@@ -152,13 +192,14 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
         manager.fenced.store(true, Ordering::Relaxed);
         return Err(error);
     }
-    *manager.latest.write() = Arc::new(after);
-    drop(log);
+    // Before the new snapshot is there, so that at any time what may be read is in one or the other.
     for change in &changes {
         if let Change::DropTable(id) | Change::Truncate(id) = change {
             manager.garbage.add_table(*id, before.table_by_id(*id).map(Arc::as_ref));
         }
     }
+    *manager.latest.write() = Arc::new(after);
+    drop(log);
     drop((before, changes));
     manager.garbage.sweep();
     Ok(())
