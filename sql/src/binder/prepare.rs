@@ -30,9 +30,6 @@ const OUTPUTS_MAX: usize = 1_664;
 /// Most expressions that aliases may be replaced by; aliases of aliases grow exponentially.
 const SUBSTITUTIONS_MAX: usize = 1_000;
 
-/// Most items of a SELECT list.
-const TARGETS_MAX: usize = 1_664;
-
 struct Preparation<'a> {
     columns: Columns<'a>,
     session: &'a SessionValues,
@@ -114,10 +111,6 @@ fn minus_to_except(body: &mut SetExpr) {
 
 impl Preparation<'_> {
     fn select(&mut self, select: &mut Select) -> Result<()> {
-        if select.projection.len() > TARGETS_MAX {
-            let message = format!("target lists can have at most {TARGETS_MAX} entries");
-            return Err(Error::new(ErrorKind::TooManyColumns, message));
-        }
         if !select.named_window.is_empty() {
             return Err(Error::not_supported("WINDOW clause"));
         }

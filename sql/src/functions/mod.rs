@@ -312,11 +312,6 @@ pub(crate) fn comparable_interval() -> Arc<ScalarUDF> {
     own(interval::COMPARABLE)
 }
 
-/// Intervals as they are compared.
-pub(crate) fn comparable_interval() -> Arc<ScalarUDF> {
-    own(interval::COMPARABLE)
-}
-
 /// Strings as they are compared.
 pub(crate) fn blank_stripped() -> Arc<ScalarUDF> {
     own(BLANK_STRIPPED)
