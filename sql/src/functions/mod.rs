@@ -332,6 +332,11 @@ pub(crate) fn single_value() -> Arc<AggregateUDF> {
     aggregate(single_value::NAME)
 }
 
+/// MIN.
+pub(crate) fn min() -> Arc<AggregateUDF> {
+    aggregate("min")
+}
+
 /// SUM.
 pub(crate) fn sum() -> Arc<AggregateUDF> {
     aggregate("sum")

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 use std::sync::Arc;
 
 use super::comparison::is_string;
-use crate::functions::{BLANK_STRIPPED, blank_stripped};
+use crate::functions::{self, BLANK_STRIPPED, blank_stripped};
 use crate::types::{BLANKS_METADATA_KEY, NO_BLANKS};
 
 /// The expression without the blanks at the end of its strings.
@@ -74,9 +74,7 @@ pub(super) fn partition_keys(mut function: Box<WindowFunction>, schema: &DFSchem
 pub(super) fn strip_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => strip_groups(aggregate),
-        LogicalPlan::Distinct(Distinct::All(input)) => {
-            Ok(LogicalPlan::Distinct(Distinct::All(strip_columns(input)?)))
-        }
+        LogicalPlan::Distinct(Distinct::All(input)) => strip_distinct(input),
         LogicalPlan::Join(join) => strip_join(join),
         other => Ok(other),
     }
@@ -92,27 +90,53 @@ fn strip_groups(aggregate: Aggregate) -> Result<LogicalPlan> {
         let input = strip_some_columns(input, |column| named.contains(column))?;
         return Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?));
     }
-    let mut changed = false;
-    let mut groups = Vec::with_capacity(aggregate.group_expr.len());
-    for group in &aggregate.group_expr {
-        let (qualifier, name) = group.qualified_name();
-        let key = stripped(group.clone().unalias(), &schema)?;
-        if key == group.clone().unalias() {
-            groups.push(group.clone());
-        } else {
-            changed = true;
-            groups.push(key.alias_qualified(qualifier, name));
-        }
-    }
-    if !changed {
-        return Ok(LogicalPlan::Aggregate(aggregate));
-    }
-    let Aggregate { input, aggr_expr, .. } = aggregate;
-    Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, groups, aggr_expr)?))
+    group_by_stripped(aggregate, &schema)
 }
 
-fn strip_columns(input: Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
-    strip_some_columns(input, |_| true)
+/// Groups by the strings without their blanks and shows one of the strings of each group as it is:
+/// the least, so that it does not depend on the order of the rows.
+fn group_by_stripped(aggregate: Aggregate, schema: &DFSchema) -> Result<LogicalPlan> {
+    let mut groups = Vec::with_capacity(aggregate.group_expr.len());
+    let mut shown = Vec::new();
+    for (index, group) in aggregate.group_expr.iter().enumerate() {
+        let whole = group.clone().unalias();
+        let bare = stripped(whole.clone(), schema)?;
+        if bare == whole {
+            groups.push(group.clone());
+            continue;
+        }
+        groups.push(bare.alias(format!("__bare_{index}")));
+        let name = format!("__shown_{index}");
+        shown.push((index, functions::min().call(vec![whole]).alias(name.as_str()), name));
+    }
+    if shown.is_empty() {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let outputs = aggregate.schema.columns();
+    let Aggregate { input, mut aggr_expr, .. } = aggregate;
+    aggr_expr.extend(shown.iter().map(|(_, least, _)| least.clone()));
+    let inner = Aggregate::try_new(input, groups, aggr_expr)?;
+    let columns = inner.schema.columns().into_iter().zip(outputs).enumerate();
+    let columns: Vec<Expr> = columns
+        .map(|(index, (column, output))| {
+            match shown.iter().find(|(position, _, _)| *position == index) {
+                Some((_, _, name)) => Expr::Column(Column::from_name(name))
+                    .alias_qualified(output.relation, output.name),
+                None => Expr::Column(column),
+            }
+        })
+        .collect();
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(inner)).project(columns)?.build()
+}
+
+/// DISTINCT as a grouping by all columns, if strings among them may end with blanks.
+fn strip_distinct(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    let schema = Arc::clone(input.schema());
+    if !schema.fields().iter().any(|field| may_have_blanks(field)) {
+        return Ok(LogicalPlan::Distinct(Distinct::All(input)));
+    }
+    let groups = schema.columns().into_iter().map(Expr::Column).collect();
+    group_by_stripped(Aggregate::try_new(input, groups, vec![])?, &schema)
 }
 
 /// The input with the blanks taken off its columns that are meant, if they may have any.
