@@ -57,7 +57,9 @@ const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub fn own_acceptor(folder: &Path) -> Result<TlsAcceptor, TlsError> {
     let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
     let failed = |path: &Path, reason: String| TlsError::Own { path: path.to_path_buf(), reason };
-    if !(certificate.exists() && key.exists()) {
+    let is_there =
+        |path: &Path| std::fs::exists(path).map_err(|error| failed(path, error.to_string()));
+    if !(is_there(&certificate)? && is_there(&key)?) {
         let made = rcgen::generate_simple_self_signed(OWN_NAMES.map(str::to_owned))
             .map_err(|error| failed(&certificate, error.to_string()))?;
         // The key first: a certificate without its key would be found and not be usable.

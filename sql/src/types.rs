@@ -233,6 +233,13 @@ pub fn without_blanks(field: Field) -> Field {
     field.with_metadata(metadata)
 }
 
+/// The field, without the mark of [`without_blanks`].
+pub(crate) fn with_blanks(field: Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.remove(BLANKS_METADATA_KEY);
+    field.with_metadata(metadata)
+}
+
 /// What messages call the type of an expression.
 pub(crate) fn type_name(data_type: &DataType) -> String {
     match data_type {

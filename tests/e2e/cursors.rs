@@ -102,6 +102,19 @@ async fn a_cursor_ends_with_its_transaction_unless_it_is_held() {
     fails_with(&client, "FETCH long", "34000").await;
 }
 
+/// A commit that fails is a rollback.
+#[tokio::test]
+async fn a_failed_commit_holds_no_cursor() {
+    let cluster = Cluster::start();
+    let (client, other) = (cluster.connect().await, cluster.connect().await);
+    let begin = "BEGIN; CREATE TABLE taken (i int); INSERT INTO taken VALUES (1);
+        DECLARE c CURSOR WITH HOLD FOR SELECT i FROM taken";
+    client.batch_execute(begin).await.unwrap();
+    other.batch_execute("CREATE TABLE taken (i int)").await.unwrap();
+    fails_with(&client, "COMMIT", "42P07").await;
+    fails_with(&client, "FETCH c", "34000").await;
+}
+
 /// A cursor sees the rows of its moment.
 #[tokio::test]
 async fn later_changes_are_not_seen() {

@@ -53,6 +53,11 @@ impl Cursors {
         Ok(Arc::clone(&self.find(name)?.schema))
     }
 
+    /// A commit begins: cursors that end with it in any case go.
+    pub(super) fn before_commit(&mut self) {
+        self.0.retain(|_, cursor| cursor.depth.is_none() || cursor.with_hold);
+    }
+
     /// The transaction ends: cursors go, but those that a commit holds.
     pub(super) fn end_transaction(&mut self, committed: bool) {
         self.0.retain(|_, cursor| {

@@ -241,8 +241,7 @@ impl Session {
     pub async fn commit_block(&mut self) -> Result<&'static str> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Block(transaction) => {
-                self.cursors.end_transaction(true);
-                let committed = transaction.commit().await;
+                let committed = self.commit(transaction).await;
                 self.end_settings(committed.is_ok());
                 committed.map(|()| "COMMIT")
             }
@@ -281,14 +280,12 @@ impl Session {
     pub async fn commit_and_go_on(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
-                self.cursors.end_transaction(true);
-                transaction.commit().await?;
+                self.commit(transaction).await?;
                 self.state = State::Implicit(Box::new(self.engine.transactions.begin(false)));
                 Ok(())
             }
             State::Block(transaction) => {
-                self.cursors.end_transaction(true);
-                let committed = transaction.commit().await;
+                let committed = self.commit(transaction).await;
                 self.end_settings(committed.is_ok());
                 committed
             }
@@ -297,6 +294,14 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Commits a transaction of this session. Cursors WITH HOLD live on only if it succeeds.
+    async fn commit(&mut self, transaction: Box<Transaction>) -> Result<()> {
+        self.cursors.before_commit();
+        let committed = transaction.commit().await;
+        self.cursors.end_transaction(committed.is_ok());
+        committed
     }
 
     /// Settings follow their transaction: all go back with a rollback, SET LOCAL always.

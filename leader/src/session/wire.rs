@@ -111,10 +111,13 @@ impl WireSession for Session {
     async fn end_implicit(&mut self, outcome: Outcome) -> Result<(), Report> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
-                self.cursors.end_transaction(outcome == Outcome::Commit);
                 let ended = match outcome {
-                    Outcome::Commit => transaction.commit().await,
-                    Outcome::RollBack => Ok(()),
+                    Outcome::Commit => self.commit(transaction).await,
+                    Outcome::RollBack => {
+                        self.cursors.end_transaction(false);
+                        drop(transaction);
+                        Ok(())
+                    }
                 };
                 self.end_settings(ended.is_ok() && outcome == Outcome::Commit);
                 Ok(ended?)

@@ -1,7 +1,7 @@
 //! What DataFusion's planner may see: the tables of our catalog, our functions, and those of its
 //! own functions that mean the same in Redshift.
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, TableReference};
 use datafusion::datasource::{cte_worktable::CteWorkTable, provider_as_source};
@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind};
 use crate::functions::{Registry, registry, undefined};
 use crate::statement::TableName;
+use crate::types::with_blanks;
 
 /// The planner's view of one binding.
 pub(super) struct Provider<'a> {
@@ -76,6 +77,9 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        // What the recursive term adds may be otherwise than what the first term is known to be.
+        let fields = schema.fields().iter().map(|field| with_blanks(field.as_ref().clone()));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 

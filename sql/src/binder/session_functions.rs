@@ -115,19 +115,11 @@ fn simple_name(function: &mut Function) -> Result<String> {
 
 fn session_value(name: &str, session: &SessionValues) -> Option<Expr> {
     Some(match name {
-        "getdate" => timestamp(session.statement_start.trunc_subsecs(0)),
-        "sysdate" | "localtimestamp" => timestamp(session.now),
-        "now" | "current_timestamp" => cast(
-            string(&format!("{}+00", session.now.format("%Y-%m-%d %H:%M:%S%.6f"))),
-            ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz),
-        ),
-        "current_date" => {
-            cast(string(&session.now.format("%Y-%m-%d").to_string()), ast::DataType::Date)
-        }
-        "localtime" => cast(
-            string(&session.now.format("%H:%M:%S%.6f").to_string()),
-            ast::DataType::Time(None, ast::TimezoneInfo::None),
-        ),
+        "getdate" => local(session.statement_start.trunc_subsecs(0)),
+        "sysdate" | "localtimestamp" => local(session.now),
+        "now" | "current_timestamp" => moment(session.now),
+        "current_date" => cast(moment(session.now), ast::DataType::Date),
+        "localtime" => cast(local(session.now), ast::DataType::Time(None, ast::TimezoneInfo::None)),
         "current_user" | "user" => string(&session.current_user),
         "session_user" => string(&session.session_user),
         "current_database" => string(&session.database),
@@ -138,11 +130,17 @@ fn session_value(name: &str, session: &SessionValues) -> Option<Expr> {
     })
 }
 
-fn timestamp(time: DateTime<Utc>) -> Expr {
+/// A TIMESTAMPTZ. Casts of it to other types see the clock of the session's time zone.
+fn moment(time: DateTime<Utc>) -> Expr {
     cast(
-        string(&time.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
-        ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+        string(&format!("{}+00", time.format("%Y-%m-%d %H:%M:%S%.6f"))),
+        ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz),
     )
+}
+
+/// What the clock of the session's time zone shows, as a TIMESTAMP.
+fn local(time: DateTime<Utc>) -> Expr {
+    cast(moment(time), ast::DataType::Timestamp(None, ast::TimezoneInfo::None))
 }
 
 fn current_setting(arguments: &[Expr], session: &SessionValues) -> Result<Expr> {

@@ -30,7 +30,7 @@ use crate::error::raise;
 use crate::types::{SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX, without_blanks};
 
 /// Its name in plans.
-pub(super) const NAME: &str = "redshift_cast";
+pub(crate) const NAME: &str = "redshift_cast";
 
 /// How strict a cast is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,17 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, raise};
 
 /// DATE_PART: a DOUBLE, with fractions of a second.
-const DATE_PART: &str = "date_part";
+pub(crate) const DATE_PART: &str = "date_part";
 /// EXTRACT: an INTEGER, and a DOUBLE for TIMESTAMPTZ and the epoch.
-pub(super) const EXTRACT: &str = "extract";
+pub(crate) const EXTRACT: &str = "extract";
+
+/// DATE_TRUNC: the start of a part.
+pub(crate) const DATE_TRUNC: &str = "date_trunc";
+
+/// The length in microseconds of a part that always has the same and that a moment can be cut to.
+pub(crate) fn part_microseconds(name: &str) -> Option<i64> {
+    Part::parse(name).ok().and_then(Part::microseconds)
+}
 
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
@@ -146,7 +154,7 @@ impl ScalarUDFImpl for DateFunction {
         match self.operation {
             Operation::Add => "dateadd",
             Operation::Difference => "datediff",
-            Operation::Truncate => "date_trunc",
+            Operation::Truncate => DATE_TRUNC,
             Operation::Part => DATE_PART,
             Operation::Extract => EXTRACT,
         }

@@ -38,7 +38,9 @@ use std::sync::{Arc, LazyLock};
 
 pub(crate) use arithmetic::{Arithmetic, is_arithmetic, operator_symbol};
 pub(crate) use blanks::NAME as BLANK_STRIPPED;
+pub(crate) use cast::NAME as CAST;
 pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value, is_castable};
+pub(crate) use datetime::{DATE_PART, DATE_TRUNC, EXTRACT, part_microseconds};
 pub(crate) use decimal::tightest;
 pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
 pub(crate) use percentile::{CONTINUOUS, DISCRETE};
@@ -277,7 +279,8 @@ fn build() -> Registry {
     functions
 }
 
-fn own(name: &str) -> Arc<ScalarUDF> {
+/// A function of ours by its name.
+pub(crate) fn own(name: &str) -> Arc<ScalarUDF> {
     #[expect(clippy::expect_used, reason = "every caller names a function of this registry")]
     registry().scalar(name).expect("our own functions are in the registry")
 }
@@ -304,7 +307,7 @@ pub(crate) fn concatenate() -> Arc<ScalarUDF> {
 
 /// EXTRACT.
 pub(crate) fn extract() -> Arc<ScalarUDF> {
-    own(datetime::EXTRACT)
+    own(EXTRACT)
 }
 
 /// Intervals as they are compared.

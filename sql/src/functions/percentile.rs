@@ -1,7 +1,7 @@
 //! PERCENTILE_CONT, PERCENTILE_DISC and MEDIAN as aggregates over (value, fraction): exact, so that
 //! they keep all values of a group.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, FieldRef, Float64Type, TimeUnit,
     TimestampMicrosecondType,
@@ -99,22 +99,28 @@ impl AggregateUDFImpl for Percentile {
 struct Values {
     continuous: bool,
     data_type: DataType,
+    /// Each has memory of its own.
     parts: Vec<ArrayRef>,
     fraction: Option<f64>,
 }
 
 impl Values {
+    /// Copies the values: what is passed in is a slice of a batch that all groups share.
     fn add(&mut self, values: &ArrayRef) -> Result<()> {
-        let values = match values.nulls() {
-            Some(_) => {
-                let is_valid = arrow::compute::is_not_null(values)?;
-                arrow::compute::filter(values, &is_valid)?
-            }
-            None => Arc::clone(values),
-        };
-        if !values.is_empty() {
-            self.parts.push(values);
+        let rows: UInt32Array =
+            (0..values.len()).filter(|row| values.is_valid(*row)).map(|row| row as u32).collect();
+        if rows.is_empty() {
+            return Ok(());
         }
+        let mut part = arrow::compute::take(values, &rows, None)?;
+        if let Some(strings) = part.as_string_view_opt() {
+            part = Arc::new(strings.gc());
+        }
+        // Each part is longer than the next: few of them, and each value is copied rarely.
+        while let Some(last) = self.parts.pop_if(|last| last.len() <= part.len()) {
+            part = arrow::compute::concat(&[&last, &part])?;
+        }
+        self.parts.push(part);
         Ok(())
     }
 
@@ -181,6 +187,7 @@ impl Accumulator for Values {
 
     fn size(&self) -> usize {
         size_of_val(self)
+            + self.parts.capacity() * size_of::<ArrayRef>()
             + self.parts.iter().map(|part| part.get_array_memory_size()).sum::<usize>()
     }
 }
@@ -227,4 +234,44 @@ fn between(low: i128, high: i128, share: f64) -> Result<i128, DataFusionError> {
         .and_then(|product| product.checked_add(part))
         .and_then(|change| low.checked_add(change))
         .ok_or_else(overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Float64Array, StringViewArray};
+
+    /// Sizes after each of many groups took one value of a batch that they share.
+    fn size_of_groups(data_type: &DataType, batch: &ArrayRef) -> usize {
+        let groups = (0..batch.len()).map(|row| {
+            let parts = Vec::new();
+            let data_type = data_type.clone();
+            let mut values = Values { continuous: false, data_type, parts, fraction: None };
+            values.add(&batch.slice(row, 1)).unwrap();
+            values.size()
+        });
+        groups.sum()
+    }
+
+    #[test]
+    fn a_group_is_charged_for_its_own_values() {
+        let numbers: ArrayRef = Arc::new(Float64Array::from_iter_values((0..1000).map(f64::from)));
+        assert!(size_of_groups(&DataType::Float64, &numbers) < 1000 * 512);
+        let texts = (0..1000).map(|number| format!("a text of some length {number}"));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values(texts));
+        assert!(size_of_groups(&DataType::Utf8View, &texts) < 1000 * 1024);
+    }
+
+    #[test]
+    fn the_parts_of_a_group_stay_few() {
+        let (parts, data_type) = (Vec::new(), DataType::Float64);
+        let mut values = Values { continuous: false, data_type, parts, fraction: Some(0.5) };
+        for number in 0..1000 {
+            let batch: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::from(number)), None]));
+            values.add(&batch).unwrap();
+        }
+        assert!(values.parts.len() <= 10);
+        assert!(values.size() < 2 * 8 * 1000 + 10 * 512);
+        assert_eq!(values.evaluate().unwrap(), ScalarValue::Float64(Some(499.0)));
+    }
 }

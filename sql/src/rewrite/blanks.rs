@@ -2,18 +2,25 @@
 //! [`crate::functions::blank_stripped`], unless the strings are known to have no such blanks.
 
 use arrow::datatypes::Field;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder,
 };
 use std::sync::Arc;
 
+use super::Context;
 use super::comparison::is_string;
-use crate::functions::{self, BLANK_STRIPPED, blank_stripped};
-use crate::types::{BLANKS_METADATA_KEY, NO_BLANKS};
+use super::marks::{self, has_no_blanks, is_without_blanks};
+use crate::functions::{self, blank_stripped};
 
-/// The expression without the blanks at the end of its strings.
+/// The aggregate that says which keys a row is grouped by: its arguments are keys.
+const GROUPING: &str = "grouping";
+
+/// The expression without the blanks at the end of its strings; the schema is one from
+/// [`marks::schema`].
 pub(super) fn stripped(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if !is_string(&expr.get_type(schema)?) {
         return Ok(expr);
@@ -27,17 +34,10 @@ pub(super) fn stripped(expr: Expr, schema: &DFSchema) -> Result<Expr> {
             return Ok(Expr::Literal(ScalarValue::Utf8View(Some(text)), metadata.clone()));
         }
         Expr::Literal(..) => return Ok(expr),
-        Expr::ScalarFunction(ScalarFunction { func, .. }) if func.name() == BLANK_STRIPPED => {
-            return Ok(expr);
-        }
         _ => {}
     }
-    let (_, field) = expr.to_field(schema)?;
-    if has_no_blanks(&field) { Ok(expr) } else { Ok(blank_stripped().call(vec![expr])) }
-}
-
-fn has_no_blanks(field: &Field) -> bool {
-    field.metadata().get(BLANKS_METADATA_KEY).is_some_and(|value| value == NO_BLANKS)
+    let is_bare = is_without_blanks(&expr, schema)?;
+    Ok(if is_bare { expr } else { blank_stripped().call(vec![expr]) })
 }
 
 /// Whether a column of a schema has strings that may end with blanks.
@@ -62,34 +62,93 @@ pub(super) fn distinct_arguments(
     Ok(Expr::AggregateFunction(function))
 }
 
-/// The keys of PARTITION BY.
-pub(super) fn partition_keys(mut function: Box<WindowFunction>, schema: &DFSchema) -> Result<Expr> {
+/// The keys of PARTITION BY and ORDER BY.
+pub(super) fn window_keys(mut function: Box<WindowFunction>, schema: &DFSchema) -> Result<Expr> {
     let keys = std::mem::take(&mut function.params.partition_by);
     function.params.partition_by =
         keys.into_iter().map(|key| stripped(key, schema)).collect::<Result<_>>()?;
+    function.params.order_by = sort_keys(std::mem::take(&mut function.params.order_by), schema)?;
     Ok(Expr::WindowFunction(function))
 }
 
+fn sort_keys(keys: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
+    let bare = |key: Sort| Ok(Sort { expr: stripped(key.expr, schema)?, ..key });
+    keys.into_iter().map(bare).collect()
+}
+
+/// The keys of ORDER BY.
+pub(super) fn strip_order(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
+    let LogicalPlan::Sort(mut sort) = plan else { return Ok(plan) };
+    sort.expr = sort_keys(sort.expr, schema)?;
+    Ok(LogicalPlan::Sort(sort))
+}
+
 /// The keys of joins, GROUP BY and DISTINCT.
-pub(super) fn strip_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn strip_keys(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
     match plan {
-        LogicalPlan::Aggregate(aggregate) => strip_groups(aggregate),
+        LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.as_slice() {
+            [Expr::GroupingSet(_)] => strip_grouping_sets(aggregate, context),
+            _ => strip_groups(aggregate),
+        },
         LogicalPlan::Distinct(Distinct::All(input)) => strip_distinct(input),
         LogicalPlan::Join(join) => strip_join(join),
         other => Ok(other),
     }
 }
 
-fn strip_groups(aggregate: Aggregate) -> Result<LogicalPlan> {
-    let schema = Arc::clone(aggregate.input.schema());
-    if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-        // The sets name the columns themselves, so that these change below.
-        let Aggregate { input, group_expr, aggr_expr, .. } = aggregate;
-        let named: Vec<Column> =
-            group_expr.iter().flat_map(|expr| expr.column_refs().into_iter().cloned()).collect();
-        let input = strip_some_columns(input, |column| named.contains(column))?;
-        return Ok(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?));
+/// The keys of the sets become columns of their own, under the aggregate, so that its arguments see
+/// the strings as they are; above it they have their names again.
+fn strip_grouping_sets(aggregate: Aggregate, context: &Context<'_>) -> Result<LogicalPlan> {
+    let schema = marks::schema(&aggregate.input)?;
+    let mut keys: Vec<(Expr, Expr)> = Vec::new();
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    for key in grouping_set_to_exprlist(&aggregate.group_expr)? {
+        let bare = stripped(key.clone(), &schema)?;
+        if bare != *key {
+            let name = context.new_name();
+            columns.push(bare.alias(name.as_str()));
+            keys.push((key.clone(), Expr::Column(name.into())));
+        }
     }
+    if keys.is_empty() {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    // Keys as a whole: what one key is computed from stays as it is in another.
+    let replace = |expr: Expr| {
+        let replaced = expr.map_children(|part| {
+            Ok(match keys.iter().find(|(key, _)| *key == part) {
+                Some((_, column)) => Transformed::yes(column.clone()),
+                None => Transformed::no(part),
+            })
+        });
+        replaced.map(|replaced| replaced.data)
+    };
+    let old_columns = aggregate.schema.columns();
+    let Aggregate { input, group_expr, aggr_expr, .. } = aggregate;
+    let groups = group_expr.into_iter().map(replace).collect::<Result<Vec<_>>>()?;
+    let functions = aggr_expr.into_iter().map(|function| match &function {
+        Expr::AggregateFunction(called) if called.func.name() == GROUPING => {
+            let (qualifier, name) = function.qualified_name();
+            Ok(replace(function)?.alias_qualified(qualifier, name))
+        }
+        _ => Ok(function),
+    });
+    let functions = functions.collect::<Result<Vec<_>>>()?;
+    let input = LogicalPlanBuilder::from(input).project(columns)?.build()?;
+    let aggregate = Aggregate::try_new(Arc::new(input), groups, functions)?;
+    let columns = aggregate.schema.columns().into_iter().zip(old_columns);
+    let outputs: Vec<Expr> = columns
+        .map(|(new, old)| match new == old {
+            true => Expr::Column(new),
+            false => Expr::Column(new).alias_qualified(old.relation, old.name),
+        })
+        .filter(|output| output.schema_name().to_string() != Aggregate::INTERNAL_GROUPING_ID)
+        .collect();
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(aggregate)).project(outputs)?.build()
+}
+
+fn strip_groups(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let schema = marks::schema(&aggregate.input)?;
     group_by_stripped(aggregate, &schema)
 }
 
@@ -131,7 +190,7 @@ fn group_by_stripped(aggregate: Aggregate, schema: &DFSchema) -> Result<LogicalP
 
 /// DISTINCT as a grouping by all columns, if strings among them may end with blanks.
 fn strip_distinct(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    let schema = Arc::clone(input.schema());
+    let schema = marks::schema(&input)?;
     if !schema.fields().iter().any(|field| may_have_blanks(field)) {
         return Ok(LogicalPlan::Distinct(Distinct::All(input)));
     }
@@ -139,34 +198,13 @@ fn strip_distinct(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
     group_by_stripped(Aggregate::try_new(input, groups, vec![])?, &schema)
 }
 
-/// The input with the blanks taken off its columns that are meant, if they may have any.
-fn strip_some_columns(
-    input: Arc<LogicalPlan>,
-    is_meant: impl Fn(&Column) -> bool,
-) -> Result<Arc<LogicalPlan>> {
-    let schema = Arc::clone(input.schema());
-    let fields = schema.fields().iter().zip(schema.columns());
-    let is_stripped = |field: &Field, column: &Column| may_have_blanks(field) && is_meant(column);
-    if !fields.clone().any(|(field, column)| is_stripped(field, &column)) {
-        return Ok(input);
-    }
-    let columns = fields.map(|(field, column)| {
-        if !is_stripped(field, &column) {
-            return Expr::Column(column);
-        }
-        let (relation, name) = (column.relation.clone(), column.name.clone());
-        blank_stripped().call(vec![Expr::Column(column)]).alias_qualified(relation, name)
-    });
-    let columns: Vec<Expr> = columns.collect();
-    Ok(Arc::new(LogicalPlanBuilder::from(input).project(columns)?.build()?))
-}
-
 fn strip_join(mut join: Join) -> Result<LogicalPlan> {
+    let (left_schema, right_schema) = (marks::schema(&join.left)?, marks::schema(&join.right)?);
     let mut changed = false;
     let mut pairs = Vec::with_capacity(join.on.len());
     for (left, right) in join.on {
-        let stripped_left = stripped(left.clone(), join.left.schema())?;
-        let stripped_right = stripped(right.clone(), join.right.schema())?;
+        let stripped_left = stripped(left.clone(), &left_schema)?;
+        let stripped_right = stripped(right.clone(), &right_schema)?;
         changed |= stripped_left != left || stripped_right != right;
         pairs.push((stripped_left, stripped_right));
     }

@@ -1,5 +1,6 @@
-//! Correlated scalar subqueries that are no aggregates, which DataFusion refuses: `SELECT (SELECT
-//! x.v FROM x WHERE x.k = t.k) FROM t`.
+//! Correlated scalar subqueries that are no aggregates and compare with the outside by more than
+//! `=`, which DataFusion refuses: `SELECT (SELECT x.v FROM x WHERE x.k > t.k) FROM t`. Those that
+//! compare by `=` alone become aggregates in [`super::scalar_subquery`].
 //!
 //! The values that the subquery takes from outside are made a table of their own, without doubles;
 //! the subquery becomes a join with it, grouped by them, and is joined back:
@@ -11,17 +12,19 @@
 //! ```
 //!
 //! A second row for the same outer values is the error that SQL asks for, no row is NULL, and the
-//! conditions between inside and outside may be any.
+//! conditions between inside and outside may be any. The outer input runs twice, so that it must give
+//! the same values each time: one that may not is refused.
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, TableReference};
+use datafusion::common::{Column, ExprSchema, Result, TableReference};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery,
-    binary_expr,
+    BinaryExpr, Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    Subquery, binary_expr,
 };
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::functions::single_value;
 
 /// The qualifier of the values from outside, inside.
@@ -32,7 +35,8 @@ const RESULT: &str = "__scalar";
 const VALUE: &str = "value";
 
 /// Joins what the node's correlated subqueries give to its input, if there are any of this kind.
-pub(super) fn join(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// Beside it, of a filter, the columns that it had before.
+pub(super) fn join(plan: LogicalPlan) -> Result<(LogicalPlan, Option<Vec<Expr>>)> {
     match plan {
         LogicalPlan::Projection(projection) => {
             let Projection { expr, input, .. } = &projection;
@@ -40,26 +44,22 @@ pub(super) fn join(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let expressions =
                 expr.iter().map(|expr| joined.expression(expr)).collect::<Result<Vec<_>>>()?;
             if joined.count == 0 {
-                return Ok(Transformed::no(LogicalPlan::Projection(projection)));
+                return Ok((LogicalPlan::Projection(projection), None));
             }
-            let plan = LogicalPlanBuilder::from(joined.input).project(expressions)?.build()?;
-            Ok(Transformed::yes(plan))
+            Ok((LogicalPlanBuilder::from(joined.input).project(expressions)?.build()?, None))
         }
         LogicalPlan::Filter(filter) => {
             let Filter { predicate, input, .. } = &filter;
             let mut joined = Joined::new(input);
             let predicate = joined.expression(predicate)?;
             if joined.count == 0 {
-                return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+                return Ok((LogicalPlan::Filter(filter), None));
             }
-            let columns = input.schema().columns().into_iter().map(Expr::Column);
-            let plan = LogicalPlanBuilder::from(joined.input)
-                .filter(predicate)?
-                .project(columns)?
-                .build()?;
-            Ok(Transformed::yes(plan))
+            let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+            let plan = LogicalPlanBuilder::from(joined.input).filter(predicate)?.build()?;
+            Ok((plan, Some(columns)))
         }
-        other => Ok(Transformed::no(other)),
+        other => Ok((other, None)),
     }
 }
 
@@ -89,6 +89,7 @@ impl Joined {
 
     /// Joins the result of a subquery and gives its column.
     fn result(&mut self, parts: Parts) -> Result<Expr> {
+        check_repeatable(&self.original, &parts.outer)?;
         let qualifier = TableReference::bare(format!("{RESULT}_{}", self.count));
         self.count += 1;
         let outer = parts.outer.iter().enumerate();
@@ -162,6 +163,13 @@ impl Parts {
         {
             return Ok(None);
         }
+        if !projection.expr.iter().any(Expr::contains_outer)
+            && conditions
+                .iter()
+                .all(|condition| !condition.contains_outer() || is_simple(condition))
+        {
+            return Ok(None);
+        }
         let mut outer = Vec::new();
         let conditions = conditions
             .into_iter()
@@ -174,6 +182,44 @@ impl Parts {
         }
         Ok(Some(Self { source: source.clone(), conditions, value, outer }))
     }
+}
+
+/// Whether it is an equality that DataFusion groups an aggregate by: of a column inside and a value
+/// from outside.
+fn is_simple(condition: &Expr) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else {
+        return false;
+    };
+    let is_column = |expr: &Expr| match expr {
+        Expr::Column(_) => true,
+        Expr::Cast(cast) => matches!(cast.expr.as_ref(), Expr::Column(_)),
+        _ => false,
+    };
+    (is_column(left) && !right.any_column_refs()) || (is_column(right) && !left.any_column_refs())
+}
+
+/// Fails for an input whose second run may give other values of these columns.
+fn check_repeatable(input: &LogicalPlan, columns: &[Column]) -> Result<()> {
+    let (mut varies, mut sums) = (false, false);
+    input.apply_with_subqueries(|node| {
+        varies |= matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Window(_));
+        sums |= matches!(node, LogicalPlan::Aggregate(_));
+        node.apply_expressions(|expr| {
+            varies |= expr.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    // The sum of floats depends on their order.
+    for column in columns {
+        varies |= sums && input.schema().data_type(column)?.is_floating();
+    }
+    if varies {
+        let what = "this correlated subquery over a query whose rows may change between two runs";
+        return Err(Error::not_supported(what)
+            .with_hint("Compare with the outer columns by = alone, or write a join.")
+            .into());
+    }
+    Ok(())
 }
 
 /// Whether a plan takes something from outside, also below a further subquery.

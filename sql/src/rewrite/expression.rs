@@ -3,11 +3,11 @@
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{InSubquery, ScalarFunction};
+use datafusion::logical_expr::expr::{InSubquery, ScalarFunction, SetComparison, SetQuantifier};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlanBuilder, Operator, Subquery};
 use std::sync::Arc;
 
-use super::{Context, blanks, comparison, constant, moment, placeholder, scalar_subquery};
+use super::{Context, blanks, comparison, constant, marks, moment, placeholder, scalar_subquery};
 use crate::error::Error;
 use crate::functions::{
     Arithmetic, CastMode, UTC, cast_call, cast_value, is_arithmetic, negate, tightest,
@@ -28,7 +28,7 @@ pub(super) fn finish(
         })?;
         return match finished.data {
             Expr::WindowFunction(function) => {
-                blanks::partition_keys(function, schema).map(Transformed::yes)
+                blanks::window_keys(function, schema).map(Transformed::yes)
             }
             other => Ok(Transformed::yes(other)),
         };
@@ -68,6 +68,9 @@ fn rule(expr: Expr, schema: &DFSchema, context: &Context<'_>) -> Result<Transfor
             comparison::case(case, schema, context).map(Transformed::yes)
         }
         Expr::InSubquery(found) => in_subquery(found, schema, context).map(Transformed::yes),
+        Expr::SetComparison(comparison) => {
+            set_comparison(comparison, schema, context).map(Transformed::yes)
+        }
         Expr::AggregateFunction(function) => {
             blanks::distinct_arguments(function, schema).map(Transformed::yes)
         }
@@ -88,6 +91,9 @@ fn call(
     if context.zone == UTC {
         return fold_constant(Expr::ScalarFunction(function));
     }
+    if let Some(truncated) = moment::truncated(&function, schema, context)? {
+        return Ok(Transformed::yes(truncated));
+    }
     let is_moment = moment::gives_moment(&function, schema)?;
     let local = Expr::ScalarFunction(moment::in_zone(function, schema, context)?);
     if is_moment {
@@ -104,7 +110,39 @@ fn call(
 /// expr IN (subquery): both sides as comparisons want them.
 fn in_subquery(found: InSubquery, schema: &DFSchema, context: &Context<'_>) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = found;
-    let inner_schema = Arc::clone(subquery.subquery.schema());
+    let (expr, subquery) = subquery_operands(*expr, subquery, Operator::Eq, schema, context)?;
+    Ok(Expr::InSubquery(InSubquery { expr: Box::new(expr), subquery, negated }))
+}
+
+/// expr op ANY (subquery) and expr op ALL (subquery): = ANY is IN, <> ALL is NOT IN.
+fn set_comparison(
+    comparison: SetComparison,
+    schema: &DFSchema,
+    context: &Context<'_>,
+) -> Result<Expr> {
+    let SetComparison { expr, subquery, op, quantifier } = comparison;
+    let (expr, subquery) = subquery_operands(*expr, subquery, op, schema, context)?;
+    let expr = Box::new(expr);
+    Ok(match (op, quantifier) {
+        (Operator::Eq, SetQuantifier::Any) => {
+            Expr::InSubquery(InSubquery { expr, subquery, negated: false })
+        }
+        (Operator::NotEq, SetQuantifier::All) => {
+            Expr::InSubquery(InSubquery { expr, subquery, negated: true })
+        }
+        _ => Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }),
+    })
+}
+
+/// Both sides of a comparison with the rows of a subquery.
+fn subquery_operands(
+    expr: Expr,
+    subquery: Subquery,
+    op: Operator,
+    schema: &DFSchema,
+    context: &Context<'_>,
+) -> Result<(Expr, Subquery)> {
+    let inner_schema = marks::schema(&subquery.subquery)?;
     let Some(column) = inner_schema.columns().into_iter().next() else {
         return Err(Error::syntax("subquery has no columns").into());
     };
@@ -117,25 +155,17 @@ fn in_subquery(found: InSubquery, schema: &DFSchema, context: &Context<'_>) -> R
     let sample = |data_type: &DataType| -> Result<Expr> {
         Ok(Expr::Literal(ScalarValue::try_from(data_type)?, None))
     };
-    let outer = comparison::operands(*expr, sample(&inner_type)?, Operator::Eq, schema, context)?.0;
+    let outer = comparison::operands(expr, sample(&inner_type)?, op, schema, context)?.0;
     let value = Expr::Column(column.clone());
-    let inner = comparison::operands(
-        sample(&outer_type)?,
-        value.clone(),
-        Operator::Eq,
-        &inner_schema,
-        context,
-    )?
-    .1;
-    let subquery = if inner == value {
-        subquery
-    } else {
-        let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
-            .project(vec![inner.alias(column.name)])?
-            .build()?;
-        Subquery { subquery: Arc::new(plan), ..subquery }
-    };
-    Ok(Expr::InSubquery(InSubquery { expr: Box::new(outer), subquery, negated }))
+    let inner =
+        comparison::operands(sample(&outer_type)?, value.clone(), op, &inner_schema, context)?.1;
+    if inner == value {
+        return Ok((outer, subquery));
+    }
+    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
+        .project(vec![inner.alias(column.name)])?
+        .build()?;
+    Ok((outer, Subquery { subquery: Arc::new(plan), ..subquery }))
 }
 
 /// An integer literal beside a decimal is a decimal of its own digits only.

@@ -7,6 +7,7 @@ mod constant;
 mod correlated_scalar;
 mod eliminate_duplicated;
 mod expression;
+mod marks;
 mod moment;
 mod optimizer;
 mod placeholder;
@@ -19,7 +20,6 @@ mod window;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use std::cell::Cell;
 
@@ -71,30 +71,40 @@ fn finish_node(
         return Err(Error::new(ErrorKind::Windowing, message).into());
     }
     let plan = set_operation::keep_work_table(plan)?;
-    let plan = correlated_scalar::join(plan)?.data;
-    let schema = input_schema(&plan);
+    let (plan, kept_columns) = correlated_scalar::join(plan)?;
+    let schema = input_schema(&plan)?;
     let names = NamePreserver::new(&plan);
     let rewritten = plan.map_expressions(|expr| {
         let name = names.save(&expr);
         let finished = expression::finish(expr, &schema, context)?;
         Ok(finished.update_data(|expr| name.restore(expr)))
     })?;
-    let plan = subquery::rewrite(rewritten.data, context)?;
+    let plan = blanks::strip_order(rewritten.data, &schema)?;
+    let plan = subquery::rewrite(plan, context)?;
     let plan = set_operation::check(plan, context)?;
-    let plan = blanks::strip_keys(plan)?;
+    let plan = blanks::strip_keys(plan, context)?;
     if let LogicalPlan::Values(values) = plan {
         let plan = LogicalPlanBuilder::values(values.values)?.build()?;
         return Ok(Transformed::yes(plan));
     }
     // Also without a change here: an input may have changed the types of its columns.
-    Ok(Transformed::yes(window::with_bigint_ranks(plan.recompute_schema()?)?))
+    let plan = window::with_bigint_ranks(plan.recompute_schema()?)?;
+    Ok(Transformed::yes(match kept_columns {
+        Some(columns) => LogicalPlanBuilder::from(plan).project(columns)?.build()?,
+        None => plan,
+    }))
 }
 
 /// The columns that the expressions of a node may name.
-fn input_schema(plan: &LogicalPlan) -> DFSchema {
-    let mut schema = merge_schema(&plan.inputs());
+fn input_schema(plan: &LogicalPlan) -> datafusion::common::Result<DFSchema> {
     if let LogicalPlan::TableScan(scan) = plan {
-        schema.merge(&scan.projected_schema);
+        return Ok(scan.projected_schema.as_ref().clone());
     }
-    schema
+    let mut schemas = plan.inputs().into_iter().map(marks::schema);
+    let Some(first) = schemas.next() else { return Ok(DFSchema::empty()) };
+    let mut schema = first?;
+    for other in schemas {
+        schema.merge(&other?);
+    }
+    Ok(schema)
 }

@@ -86,9 +86,9 @@ fn check_union(union: Union, context: &Context<'_>) -> Result<LogicalPlan> {
     let types_of = |index: usize| -> Vec<DataType> {
         union.inputs.iter().map(|input| input.schema().field(index).data_type().clone()).collect()
     };
-    // For each input the columns that are string literals and must become another type.
-    let mut casts: Vec<Vec<Option<SqlType>>> = vec![vec![None; width]; union.inputs.len()];
-    for index in 0..width {
+    // For each column the inputs where it is a string literal and must become another type.
+    let mut casts: Vec<Vec<Option<SqlType>>> = vec![vec![None; union.inputs.len()]; width];
+    for (index, casts) in casts.iter_mut().enumerate() {
         let types = types_of(index);
         let literals: Vec<bool> =
             union.inputs.iter().map(|input| is_string_literal(input, index)).collect();
@@ -98,12 +98,12 @@ fn check_union(union: Union, context: &Context<'_>) -> Result<LogicalPlan> {
             .find(|(data_type, literal)| **data_type != DataType::Null && !**literal)
             .map(|(data_type, _)| data_type.clone());
         let Some(known) = known else { continue };
-        for (position, (data_type, literal)) in types.iter().zip(&literals).enumerate() {
+        for ((data_type, literal), cast) in types.iter().zip(&literals).zip(casts) {
             if goes_with(&known, data_type) {
                 continue;
             }
             match SqlType::from_arrow(&known) {
-                Some(sql_type) if *literal => casts[position][index] = Some(sql_type),
+                Some(sql_type) if *literal => *cast = Some(sql_type),
                 _ => return Err(mismatch("UNION", &known, data_type).into()),
             }
         }
@@ -114,8 +114,11 @@ fn check_union(union: Union, context: &Context<'_>) -> Result<LogicalPlan> {
     let inputs = union
         .inputs
         .into_iter()
-        .zip(casts)
-        .map(|(input, casts)| cast_columns(input, &casts, context))
+        .enumerate()
+        .map(|(position, input)| {
+            let casts: Vec<Option<SqlType>> = casts.iter().map(|column| column[position]).collect();
+            cast_columns(input, &casts, context)
+        })
         .collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?))
 }

@@ -7,15 +7,15 @@
 //!
 //! ```sql
 //! CASE WHEN x IN (S) THEN true                                   -- the join
-//!      WHEN x IS NULL AND (SELECT count(*) FROM S) > 0 THEN NULL
-//!      WHEN (SELECT count(*) FROM S) > (SELECT count(s) FROM S) THEN NULL
+//!      WHEN (SELECT min(CASE WHEN s IS NULL THEN 0 ELSE 1 END) FROM S)  -- NULL without a row
+//!           < CASE WHEN x IS NULL THEN 2 ELSE 1 END THEN NULL
 //!      ELSE false END
 //! ```
 //!
 //! and `x < ANY (S)` the same with `x < (SELECT max(s) FROM S)` in front. ALL is the opposite of ANY
 //! with the opposite operator. Outside of filters the join is made here.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
@@ -25,8 +25,8 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-use super::{Context, comparison, input_schema};
-use crate::error::Error;
+use super::{Context, comparison, input_schema, marks};
+use crate::error::{Error, ErrorKind};
 
 /// What is asked of a condition at its place in a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +39,22 @@ enum Place {
     Exact,
 }
 
+/// Most nodes of a subquery that is needed twice.
+const NODES_MAX: usize = 2_000;
+
 /// Rewrites the subqueries of a node where DataFusion's joins do not fit.
 pub(super) fn rewrite(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
     let mut found = false;
     plan.apply_expressions(|expr| {
         found |= has_predicate(expr)?;
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        Ok(TreeNodeRecursion::Continue)
     })?;
     if !found {
         return Ok(plan);
     }
     match plan {
         LogicalPlan::Filter(filter) => {
-            let schema = Arc::clone(filter.input.schema());
+            let schema = marks::schema(&filter.input)?;
             let predicate = placed(filter.predicate, Place::Whole, &schema, context)?;
             Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?))
         }
@@ -126,25 +129,45 @@ fn may_be_null(found: &InSubquery, schema: &DFSchema) -> Result<bool> {
 
 /// The CASE of the head of this file; `matched` is its first condition.
 fn three_valued(found: &InSubquery, matched: Expr) -> Result<Expr> {
-    let unknown = lit(ScalarValue::Boolean(None));
-    let rows = aggregate(&found.subquery, |_| count(lit(1_i64)))?;
-    let known = aggregate(&found.subquery, count)?;
-    let is_unknown = found.expr.as_ref().clone().is_null().and(rows.clone().gt(lit(0_i64)));
+    check_size(&found.subquery)?;
+    let least = aggregate(&found.subquery, |value| {
+        Ok(min(when(value.is_null(), lit(0)).otherwise(lit(1))?))
+    })?;
+    let is_null = found.expr.as_ref().clone().is_null();
+    let bound = when(is_null, lit(2)).otherwise(lit(1))?;
     let answer = when(matched, lit(true))
-        .when(is_unknown, unknown.clone())
-        .when(rows.gt(known), unknown)
+        .when(least.lt(bound), lit(ScalarValue::Boolean(None)))
         .otherwise(lit(false))?;
     Ok(if found.negated { Expr::Not(Box::new(answer)) } else { answer })
 }
 
+/// The subquery will be there twice, and what is nested in it four times, and so on.
+fn check_size(subquery: &Subquery) -> Result<()> {
+    let mut nodes = 0_usize;
+    subquery.subquery.apply_with_subqueries(|_| {
+        nodes += 1;
+        Ok(match nodes > NODES_MAX {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    if nodes > NODES_MAX {
+        let message = "IN, ANY or ALL of subqueries nested too deeply";
+        return Err(Error::new(ErrorKind::StatementTooComplex, message)
+            .with_hint("Use EXISTS, or joins.")
+            .into());
+    }
+    Ok(())
+}
+
 /// An aggregate of the column of a subquery, as a scalar subquery.
-fn aggregate(subquery: &Subquery, function: impl FnOnce(Expr) -> Expr) -> Result<Expr> {
+fn aggregate(subquery: &Subquery, function: impl FnOnce(Expr) -> Result<Expr>) -> Result<Expr> {
     let plan = subquery.subquery.as_ref().clone();
     let Some(column) = plan.schema().columns().into_iter().next() else {
         return Err(Error::syntax("subquery has no columns").into());
     };
     let plan = LogicalPlanBuilder::from(plan)
-        .aggregate(Vec::<Expr>::new(), vec![function(Expr::Column(column))])?
+        .aggregate(Vec::<Expr>::new(), vec![function(Expr::Column(column))?])?
         .build()?;
     Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery.clone() }))
 }
@@ -169,11 +192,15 @@ fn quantified(comparison: SetComparison, schema: &DFSchema, context: &Context<'_
         Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
     };
     let matched = match op {
-        Operator::Lt | Operator::LtEq => compare(aggregate(&found.subquery, max)?)?,
-        Operator::Gt | Operator::GtEq => compare(aggregate(&found.subquery, min)?)?,
+        Operator::Lt | Operator::LtEq => {
+            compare(aggregate(&found.subquery, |value| Ok(max(value)))?)?
+        }
+        Operator::Gt | Operator::GtEq => {
+            compare(aggregate(&found.subquery, |value| Ok(min(value)))?)?
+        }
         // Different from any: from the least or from the largest.
-        Operator::NotEq => compare(aggregate(&found.subquery, min)?)?
-            .or(compare(aggregate(&found.subquery, max)?)?),
+        Operator::NotEq => compare(aggregate(&found.subquery, |value| Ok(min(value)))?)?
+            .or(compare(aggregate(&found.subquery, |value| Ok(max(value)))?)?),
         _ => return Err(unsupported(op).into()),
     };
     three_valued(&found, matched)
@@ -185,7 +212,8 @@ fn unsupported(op: Operator) -> Error {
 
 /// A node with one input that is no filter: the joins go under it.
 fn outside_of_filters(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
-    let schema = input_schema(&plan);
+    let schema = input_schema(&plan)?;
+    let old_columns = plan.schema().columns();
     let mut input = plan.inputs()[0].clone();
     let names = datafusion::logical_expr::expr_rewriter::NamePreserver::new(&plan);
     let mut expressions = Vec::new();
@@ -194,7 +222,7 @@ fn outside_of_filters(plan: LogicalPlan, context: &Context<'_>) -> Result<Logica
         let placed = placed(expr, Place::Exact, &schema, context)?;
         let joined = placed.transform_up(|expr| match expr {
             Expr::Exists(Exists { subquery, negated }) => {
-                let rows = aggregate(&subquery, |_| count(lit(1_i64)))?;
+                let rows = aggregate(&subquery, |_| Ok(count(lit(1_i64))))?;
                 let zero = lit(0_i64);
                 Ok(Transformed::yes(if negated { rows.eq(zero) } else { rows.gt(zero) }))
             }
@@ -207,7 +235,13 @@ fn outside_of_filters(plan: LogicalPlan, context: &Context<'_>) -> Result<Logica
         })?;
         expressions.push(name.restore(joined.data));
     }
-    plan.with_new_exprs(expressions, vec![input])
+    let plan = plan.with_new_exprs(expressions, vec![input])?;
+    if plan.schema().columns() == old_columns {
+        return Ok(plan);
+    }
+    // Sorts and windows pass the columns of the joins on.
+    let columns = old_columns.into_iter().map(Expr::Column);
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// Joins a subquery so that a column says whether there is a match.

@@ -200,7 +200,7 @@ impl Found {
             return first.checked_add_signed(Duration::try_days(days)?);
         }
         let year = i32::try_from(self.full_year()).ok()?;
-        let day_of_year = self.day_of_year.or(self.week.map(|week| (week - 1) * 7 + 1));
+        let day_of_year = self.day_of_year.or_else(|| self.week.map(|week| (week - 1) * 7 + 1));
         if let (Some(day), None) = (day_of_year, self.month) {
             let first = NaiveDate::from_yo_opt(year, 1)?;
             return first.checked_add_signed(Duration::try_days(day - 1)?);
@@ -208,7 +208,8 @@ impl Found {
         let months = i64::from(year) * 12 + self.month.unwrap_or(1) - 1;
         let month = u32::try_from(months.rem_euclid(12)).ok()? + 1;
         let year = i32::try_from(months.div_euclid(12)).ok()?;
-        let day = self.day.or(self.week_of_month.map(|week| (week - 1) * 7 + 1)).unwrap_or(1);
+        let day =
+            self.day.or_else(|| self.week_of_month.map(|week| (week - 1) * 7 + 1)).unwrap_or(1);
         NaiveDate::from_ymd_opt(year, month, 1)?.checked_add_signed(Duration::try_days(day - 1)?)
     }
 

@@ -144,7 +144,7 @@ fn number(key: Key, moment: NaiveDateTime) -> (i64, usize) {
         Key::IsoDayOfWeek => small(moment.weekday().number_from_monday(), 1),
         Key::Julian => (i64::from(moment.date().num_days_from_ce()) + JULIAN_OF_DAY_ZERO, 0),
         Key::Hour => small(hour, 2),
-        Key::Hour12 => small(if hour % 12 == 0 { 12 } else { hour % 12 }, 2),
+        Key::Hour12 => small(if hour.is_multiple_of(12) { 12 } else { hour % 12 }, 2),
         Key::Minute => small(moment.minute(), 2),
         Key::Second => small(moment.second(), 2),
         Key::Millisecond => small(moment.nanosecond() / 1_000_000, 3),
