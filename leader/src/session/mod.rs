@@ -241,7 +241,7 @@ impl Session {
     pub async fn commit_block(&mut self) -> Result<&'static str> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Block(transaction) => {
-                let committed = self.commit(transaction).await;
+                let committed = self.commit(*transaction).await;
                 self.end_settings(committed.is_ok());
                 committed.map(|()| "COMMIT")
             }
@@ -280,12 +280,12 @@ impl Session {
     pub async fn commit_and_go_on(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
-                self.commit(transaction).await?;
+                self.commit(*transaction).await?;
                 self.state = State::Implicit(Box::new(self.engine.transactions.begin(false)));
                 Ok(())
             }
             State::Block(transaction) => {
-                let committed = self.commit(transaction).await;
+                let committed = self.commit(*transaction).await;
                 self.end_settings(committed.is_ok());
                 committed
             }
@@ -297,7 +297,7 @@ impl Session {
     }
 
     /// Commits a transaction of this session. Cursors WITH HOLD live on only if it succeeds.
-    async fn commit(&mut self, transaction: Box<Transaction>) -> Result<()> {
+    async fn commit(&mut self, transaction: Transaction) -> Result<()> {
         self.cursors.before_commit();
         let committed = transaction.commit().await;
         self.cursors.end_transaction(committed.is_ok());

@@ -112,7 +112,7 @@ impl WireSession for Session {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
                 let ended = match outcome {
-                    Outcome::Commit => self.commit(transaction).await,
+                    Outcome::Commit => self.commit(*transaction).await,
                     Outcome::RollBack => {
                         self.cursors.end_transaction(false);
                         drop(transaction);

@@ -236,10 +236,10 @@ fn outside_of_filters(plan: LogicalPlan, context: &Context<'_>) -> Result<Logica
         expressions.push(name.restore(joined.data));
     }
     let plan = plan.with_new_exprs(expressions, vec![input])?;
-    if plan.schema().columns() == old_columns {
+    if !matches!(plan, LogicalPlan::Sort(_)) || plan.schema().columns() == old_columns {
         return Ok(plan);
     }
-    // Sorts and windows pass the columns of the joins on.
+    // A sort passes the columns of the joins on, and may have nothing above it that chooses.
     let columns = old_columns.into_iter().map(Expr::Column);
     LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
