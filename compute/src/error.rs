@@ -3,7 +3,6 @@
 //! A typed error is flattened to text when it crosses nodes; the tag of
 //! [`DataFusionError::Context`] survives, so the code travels there as `SQLSTATE:xxxxx`.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -71,17 +70,21 @@ pub fn with_sqlstate(code: &'static str, message: impl Into<String>) -> DataFusi
 /// A storage error as a query sees it: damaged files are XX001, a full disk is 53100, any other
 /// refusal of the operating system is 58030.
 pub fn storage_error(error: storage::error::Error) -> DataFusionError {
-    let code = match &error {
+    with_sqlstate(storage_code(&error), chain(&error))
+}
+
+/// The code of a storage error.
+pub(crate) fn storage_code(error: &storage::error::Error) -> &'static str {
+    match error {
         storage::error::Error::Io { .. } if error.is_storage_full() => "53100",
         storage::error::Error::Io { .. } | storage::error::Error::SyncFailed { .. } => "58030",
         storage::error::Error::Corrupt { .. } => "XX001",
         storage::error::Error::SchemaMismatch(_) => "XX000",
-    };
-    with_sqlstate(code, chain(&error))
+    }
 }
 
 /// The message and the messages of its causes: the chain itself does not cross nodes.
-fn chain(error: &storage::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -1,12 +1,15 @@
 //! Errors of a query on their way between nodes: the SQLSTATE and the kind survive, wrappers do not.
 
+use std::error::Error;
+use std::io::ErrorKind;
+
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::messages::Failure;
-use crate::error::{SQLSTATE_TAG, with_sqlstate};
+use crate::error::{SQLSTATE_TAG, chain, storage_code, with_sqlstate};
 
 const KIND_EXECUTION: u32 = 1;
 const KIND_RESOURCES: u32 = 2;
@@ -59,10 +62,8 @@ fn to_failure(error: &DataFusionError) -> Failure {
             Some(first) => to_failure(first),
             None => failure(KIND_INTERNAL, None, "query failed"),
         },
-        DataFusionError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
-            Some(inner) => to_failure(inner),
-            None => failure(KIND_EXECUTION, None, &inner.to_string()),
-        },
+        DataFusionError::External(inner) => external_failure(inner.as_ref()),
+        DataFusionError::IoError(inner) => io_failure(inner),
         DataFusionError::ArrowError(inner, _) => arrow_failure(inner),
         DataFusionError::ResourcesExhausted(text) => failure(KIND_RESOURCES, None, text),
         DataFusionError::NotImplemented(text) => failure(KIND_NOT_IMPLEMENTED, None, text),
@@ -73,16 +74,45 @@ fn to_failure(error: &DataFusionError) -> Failure {
     }
 }
 
+/// Errors that others wrap; the kinds of this project have their codes, as at the leader.
+fn external_failure(error: &(dyn Error + Send + Sync + 'static)) -> Failure {
+    if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+        return to_failure(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<ArrowError>() {
+        return arrow_failure(inner);
+    }
+    if let Some(inner) = error.downcast_ref::<std::io::Error>() {
+        return io_failure(inner);
+    }
+    let sqlstate = if let Some(inner) = error.downcast_ref::<storage::error::Error>() {
+        Some(storage_code(inner).to_owned())
+    } else {
+        error.downcast_ref::<sql::Error>().and_then(|inner| match &inner.kind {
+            sql::error::ErrorKind::Value(code) => Some(code.clone()),
+            sql::error::ErrorKind::InvalidParameterValue => Some("22023".to_owned()),
+            sql::error::ErrorKind::FeatureNotSupported => Some("0A000".to_owned()),
+            // The others are of parsing and binding, which nodes do not do.
+            _ => None,
+        })
+    };
+    Failure { kind: KIND_EXECUTION, sqlstate, message: chain(error) }
+}
+
+fn io_failure(error: &std::io::Error) -> Failure {
+    let full = error.kind() == ErrorKind::StorageFull;
+    let (code, message) = if full {
+        ("53100", "could not spill: the disk is full".to_owned())
+    } else {
+        ("58030", error.to_string())
+    };
+    Failure { kind: KIND_EXECUTION, sqlstate: Some(code.to_owned()), message }
+}
+
 fn arrow_failure(error: &ArrowError) -> Failure {
     let (code, message) = match error {
-        ArrowError::ExternalError(inner) => {
-            return match inner.downcast_ref::<DataFusionError>() {
-                Some(inner) => to_failure(inner),
-                None => {
-                    Failure { kind: KIND_EXECUTION, sqlstate: None, message: inner.to_string() }
-                }
-            };
-        }
+        ArrowError::ExternalError(inner) => return external_failure(inner.as_ref()),
+        ArrowError::IoError(_, inner) => return io_failure(inner),
         ArrowError::DivideByZero => (Some("22012"), "division by zero".to_owned()),
         ArrowError::ArithmeticOverflow(text) => (Some("22003"), text.clone()),
         ArrowError::CastError(text) | ArrowError::ParseError(text) => (Some("22P02"), text.clone()),
@@ -130,6 +160,34 @@ mod tests {
         assert!(there_and_back(&divided).contains("SQLSTATE:22012"));
         let memory = DataFusionError::ResourcesExhausted("no memory".into());
         assert_eq!(there_and_back(&memory), format!("{memory:?}"));
+    }
+
+    #[test]
+    fn what_others_wrap_keeps_its_sqlstate() {
+        let full = || std::io::Error::from(ErrorKind::StorageFull);
+        let spilled = there_and_back(&DataFusionError::IoError(full()));
+        assert!(spilled.contains("SQLSTATE:53100"), "{spilled}");
+        let arrow = DataFusionError::ArrowError(
+            Box::new(ArrowError::IoError("while spilling".into(), full())),
+            None,
+        );
+        assert!(there_and_back(&arrow).contains("SQLSTATE:53100"));
+        let wrapped = |error: Box<dyn Error + Send + Sync>| {
+            let arrow = ArrowError::ExternalError(error);
+            there_and_back(&DataFusionError::ArrowError(Box::new(arrow), None))
+        };
+        let storage = || storage::error::Error::Io {
+            action: "write",
+            path: "/data/1".into(),
+            source: full(),
+        };
+        assert!(wrapped(Box::new(storage())).contains("SQLSTATE:53100"));
+        let direct = there_and_back(&DataFusionError::External(Box::new(storage())));
+        assert!(direct.contains("SQLSTATE:53100") && direct.contains("/data/1"), "{direct}");
+        let value =
+            sql::Error::new(sql::error::ErrorKind::Value("22012".into()), "division by zero");
+        let value = wrapped(Box::new(value));
+        assert!(value.contains("SQLSTATE:22012") && value.contains("division by zero"), "{value}");
     }
 
     #[test]

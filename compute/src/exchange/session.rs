@@ -14,6 +14,7 @@ use datafusion_distributed::{
 use super::channel::NodeChannels;
 use super::tasks::Tasks;
 use crate::codec::{NodeCodec, Site, check};
+use crate::plan::stop::stoppable_task;
 
 /// The rows of a batch: the window of a scan.
 const BATCH_ROWS: usize = storage::WINDOW_ROWS;
@@ -59,14 +60,16 @@ impl Sessions {
         let mut builder = context.builder;
         let mut config = builder.config().take().unwrap_or_default();
         configure(&mut config, self.site.node.slices());
-        config.set_extension(self.tasks.end_of(&context.headers)?);
+        let end = self.tasks.end_of(&context.headers)?;
+        config.set_extension(Arc::clone(&end));
         config.set_distributed_user_codec(NodeCodec::for_node(self.site.clone()));
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&self.channels) as _;
         config.set_distributed_channel_resolver(channels);
         config.set_distributed_worker_plan_rewrite_handler(
-            |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
+            move |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
                 check(&event.plan)?;
-                Ok(WorkerPlanRewriteEventResponse::new(event.plan))
+                let plan = stoppable_task(event.plan, &end)?;
+                Ok(WorkerPlanRewriteEventResponse::new(plan))
             },
         );
         let state = SessionStateBuilder::new_from_existing(self.template.clone());

@@ -20,12 +20,17 @@ use crate::error::with_sqlstate;
 
 /// Set once, when nobody wants the rows of a query any more.
 #[derive(Debug, Default)]
-pub struct QueryEnd(AtomicBool);
+pub struct QueryEnd(Arc<AtomicBool>);
 
 impl QueryEnd {
     /// From now on the leaves of the query stop.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// What is true once the query has ended.
+    pub(super) fn flag(&self) -> &Arc<AtomicBool> {
+        &self.0
     }
 
     pub(crate) fn is_set(&self) -> bool {

@@ -5,7 +5,8 @@
 //! in a loop, the cooperation of the scans below it is never asked for, and within one poll a
 //! filter may reject every pair of rows. So [`stoppable`] puts a [`CooperativeExec`] on each join,
 //! which gives control back after some batches of output, and a check into each join filter, which
-//! fails once nobody wants the result.
+//! fails once nobody wants the result. Each process does so for what it runs itself: the leader for its
+//! part of a plan, a node for each task, whose end its [`QueryEnd`] tells.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -24,7 +25,9 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
-use datafusion_distributed::DistributedExec;
+use datafusion_distributed::NetworkBoundaryExt as _;
+
+use super::cancel::QueryEnd;
 
 /// Held by whoever wants the result: dropped, it stops the joins of the plan.
 #[derive(Debug)]
@@ -48,12 +51,23 @@ pub fn stoppable(plan: Arc<dyn ExecutionPlan>) -> Result<(Arc<dyn ExecutionPlan>
     Ok((plan, stop))
 }
 
+/// The plan of a task with joins that stop when its query has ended.
+///
+/// # Errors
+/// Fails if an operator cannot be rebuilt, which would be a defect.
+pub(crate) fn stoppable_task(
+    plan: Arc<dyn ExecutionPlan>,
+    end: &QueryEnd,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    with_checks(plan, end.flag())
+}
+
 fn with_checks(
     plan: Arc<dyn ExecutionPlan>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     // What other nodes run is theirs to stop, and the checks cannot be sent to them.
-    if plan.is::<DistributedExec>() {
+    if plan.is_network_boundary() {
         return Ok(plan);
     }
     let children = plan.children().into_iter().map(Arc::clone);

@@ -7,11 +7,12 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::runtime::JoinSet;
 use datafusion::datasource::MemTable;
-use datafusion::physical_plan::{displayable, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt as _;
 
-use crate::plan::stop::stoppable;
+use crate::plan::cancel::QueryEnd;
+use crate::plan::stop::{stoppable, stoppable_task};
 
 /// Long enough for a loaded machine; what does not stop takes hours.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -39,27 +40,45 @@ async fn joins_that_go_on_for_hours_stop_when_the_result_is_dropped() {
         // All rows have the same key, and none passes the rest of the condition.
         "SELECT count(*) FROM t a JOIN t b ON a.v % 1 = b.v % 1 AND a.v + b.v < 0",
     ] {
-        let plan = session.sql(query).await.unwrap().create_physical_plan().await.unwrap();
-        let text = displayable(plan.as_ref()).indent(false).to_string();
-        assert!(text.contains("Join"), "{text}");
-        let (plan, stop) = stoppable(plan).unwrap();
-        let context = session.task_ctx();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut rows = execute_stream(plan, context).unwrap();
-            while let Some(batch) = rows.next().await {
-                if batch.is_err() {
-                    return;
-                }
-            }
-            panic!("a join of a million by a million rows ended");
-        });
-        // Time to build the hash table or the left side; stopping works at any point.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        drop(stop);
-        tasks.abort_all();
-        let ended = tokio::time::timeout(STOPS_WITHIN, tasks.join_next()).await;
-        let ended = ended.unwrap_or_else(|_| panic!("still works: {query}"));
-        assert!(ended.unwrap().err().is_none_or(|error| error.is_cancelled()), "{query}");
+        // As the leader stops what it runs, and as a node stops a task.
+        let (by_leader, stop) = stoppable(plan_of_join(&session, query).await).unwrap();
+        ends(&session, by_leader, query, move || drop(stop)).await;
+        let end = QueryEnd::default();
+        let by_node = stoppable_task(plan_of_join(&session, query).await, &end).unwrap();
+        ends(&session, by_node, query, move || end.set()).await;
     }
+}
+
+async fn plan_of_join(session: &SessionContext, query: &str) -> Arc<dyn ExecutionPlan> {
+    let plan = session.sql(query).await.unwrap().create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(text.contains("Join"), "{text}");
+    plan
+}
+
+/// Runs the plan, which goes on for hours, and then stops it.
+async fn ends(
+    session: &SessionContext,
+    plan: Arc<dyn ExecutionPlan>,
+    query: &str,
+    stop: impl FnOnce(),
+) {
+    let context = session.task_ctx();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut rows = execute_stream(plan, context).unwrap();
+        while let Some(batch) = rows.next().await {
+            if batch.is_err() {
+                return;
+            }
+        }
+        panic!("a join of a million by a million rows ended");
+    });
+    // Time to build the hash table or the left side; stopping works at any point.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop();
+    tasks.abort_all();
+    let ended = tokio::time::timeout(STOPS_WITHIN, tasks.join_next()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("still works: {query}"));
+    assert!(ended.unwrap().err().is_none_or(|error| error.is_cancelled()), "{query}");
 }

@@ -21,8 +21,8 @@ use super::watch::{State, Watch};
 use crate::error::{Error, Result};
 use crate::planner::Nodes;
 
-/// Removals that may wait for one node; when it is opened again it sweeps what is unknown anyway.
-const REMOVALS_MAX: usize = 100_000;
+/// Segments that a node is told to remove at once.
+const SEGMENTS_AT_ONCE_MAX: usize = 4096;
 
 /// What a set of nodes is made of.
 pub struct NodeSetParts {
@@ -67,8 +67,8 @@ pub(super) struct Member {
 /// Something that a node shall remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// A segment that no snapshot sees any more.
-    Segment(TableId, SliceId, SegmentId),
+    /// Segments that no snapshot sees any more.
+    Segments(TableId, Vec<(SliceId, SegmentId)>),
     /// What a write left.
     Write(TableId, Range<u64>),
 }
@@ -173,7 +173,7 @@ impl NodeSet {
     pub fn remove_segment(&self, table: TableId, slice: SliceId, segment: SegmentId) {
         let node = self.nodes.layout.node_of(slice.0 as usize);
         if let Some(member) = self.members.get(node) {
-            member.remove(Removal::Segment(table, slice, segment));
+            member.remove(Removal::Segments(table, vec![(slice, segment)]));
         }
     }
 
@@ -186,24 +186,71 @@ impl NodeSet {
 }
 
 impl Member {
-    fn remove(&self, removal: Removal) {
+    /// Has something removed, however long the node is away: it is swept only by another leader.
+    pub(super) fn remove(&self, removal: Removal) {
         let mut removals = self.removals.lock();
-        if removals.len() < REMOVALS_MAX {
-            removals.push_back(removal);
-        } else {
-            tracing::warn!(node = self.number, "too many removals wait for a node; one is dropped");
+        match (removals.back_mut(), removal) {
+            (Some(Removal::Segments(last, waiting)), Removal::Segments(table, segments))
+                if *last == table && waiting.len() + segments.len() <= SEGMENTS_AT_ONCE_MAX =>
+            {
+                waiting.extend(segments);
+            }
+            (_, removal) => removals.push_back(removal),
         }
         drop(removals);
         self.has_removals.notify_one();
     }
 
-    /// What the node is to be told next; it stays until [`Member::removed`].
+    /// Takes what the node is to be told next; [`Member::put_back`] if that fails.
     pub(super) fn next_removal(&self) -> Option<Removal> {
-        self.removals.lock().front().cloned()
+        self.removals.lock().pop_front()
     }
 
-    /// The node was told.
-    pub(super) fn removed(&self) {
-        self.removals.lock().pop_front();
+    /// The node was not told.
+    pub(super) fn put_back(&self, removal: Removal) {
+        self.removals.lock().push_front(removal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::certificates;
+    use compute::exchange::Identity;
+
+    #[tokio::test]
+    async fn removals_wait_however_many_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = certificates::make(directory.path(), "leader").unwrap();
+        let identity = Identity::read(&files.authority, &files.certificate, &files.key).unwrap();
+        let channels = NodeChannels::new(identity, Handle::current());
+        let url = Url::parse("https://127.0.0.1:1").unwrap();
+        let member = Member {
+            number: 0,
+            client: NodeClient::new(channels, url, 1),
+            state: watch::Sender::new(State::Unknown),
+            removals: Mutex::default(),
+            has_removals: Notify::new(),
+        };
+        let segment = |id| (SliceId(0), SegmentId(id));
+        for id in 0..150_000 {
+            member.remove(Removal::Segments(TableId(1), vec![segment(id)]));
+        }
+        member.remove(Removal::Write(TableId(2), 7..9));
+        member.remove(Removal::Segments(TableId(1), vec![segment(150_000)]));
+        assert!(member.removals.lock().len() < 50);
+        // The node is away once; what comes meanwhile does not change what it is told again.
+        let first = member.next_removal().unwrap();
+        member.put_back(first);
+        let (mut segments, mut writes) = (Vec::new(), Vec::new());
+        while let Some(removal) = member.next_removal() {
+            match removal {
+                Removal::Segments(_, some) => segments.extend(some),
+                Removal::Write(_, ids) => writes.push(ids),
+            }
+        }
+        assert_eq!(segments, (0..=150_000).map(segment).collect::<Vec<_>>());
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0], 7..9);
     }
 }

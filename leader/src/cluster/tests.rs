@@ -17,7 +17,7 @@ use compute::{Distribution, Home, Node, NodeConfig, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::SessionContext;
 use storage::ids::{ColumnId, SegmentId, TableId};
 use storage::io::RealIo;
@@ -117,6 +117,11 @@ impl TestCluster {
 
     /// A table `t (id, k)` with `ROWS` rows, by the way that INSERT takes.
     async fn table(&self) -> TableVersion {
+        self.table_by(Distribution::Key(0)).await
+    }
+
+    /// The same table, placed in some way.
+    async fn table_by(&self, distribution: Distribution) -> TableVersion {
         let column = |id: u32, name: &str| Column {
             id: ColumnId(id),
             name: name.to_owned(),
@@ -131,7 +136,7 @@ impl TestCluster {
             name: "t".to_owned(),
             arrow_schema: schema.arrow_schema(),
             schema: Arc::new(schema),
-            distribution: Distribution::Key(0),
+            distribution,
             placement_fingerprint: compute::placement::fingerprint(),
             slices: vec![Vec::new(); self.layout.slices()],
         };
@@ -155,15 +160,31 @@ impl TestCluster {
         for (slice, segment) in written_segments(&batches).unwrap() {
             version.slices[slice.0 as usize].push(Arc::new(segment));
         }
-        assert_eq!(version.row_count(), ROWS as u64);
+        let copies = if distribution == Distribution::All { self.layout.nodes() } else { 1 };
+        let rows: u64 = version.segments().map(|segment| segment.row_count).sum();
+        assert_eq!(rows, ROWS as u64 * copies as u64);
         version
     }
 
-    async fn run(&self, version: &TableVersion, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    fn context(&self, version: &TableVersion) -> SessionContext {
         let context = SessionContext::new();
         context.register_udf(explode());
         let table = SliceTable::new(Arc::new(version.clone()), Home::Cluster(self.layout));
         context.register_table("t", table).unwrap();
+        context
+    }
+
+    /// The plan that writes the rows of a query into `version`.
+    async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
+        let source = self.context(version).sql(sql).await.unwrap();
+        let source = self.planner.source(source.logical_plan()).unwrap();
+        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let plan = self.planner.write(source, &end).unwrap();
+        displayable(plan.as_ref()).indent(false).to_string()
+    }
+
+    async fn run(&self, version: &TableVersion, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let context = self.context(version);
         let plan = context.sql(sql).await.unwrap();
         let plan = self.planner.physical(plan.logical_plan()).unwrap();
         collect(plan, self.planner.state().task_ctx()).await.map_err(|error| error.to_string())
@@ -235,4 +256,46 @@ async fn a_stranger_is_not_listened_to() {
     let old = NodeClient::new(channels, cluster.urls[0].clone(), 6);
     let refused = old.heartbeat().await.unwrap_err().to_string();
     assert!(refused.contains("has taken over"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_over_a_sort_looks_at_all_rows() {
+    let cluster = TestCluster::start(2).await;
+    for distribution in [Distribution::All, Distribution::Key(0)] {
+        let version = cluster.table_by(distribution).await;
+        for (order, expected) in [("ASC", 0), ("DESC", ROWS - 10)] {
+            let sql = format!("SELECT id, random() FROM t ORDER BY id {order} LIMIT 10");
+            let rows = cluster.run(&version, &sql).await.unwrap();
+            let mut ids: Vec<i64> = Vec::new();
+            for batch in &rows {
+                ids.extend(batch.column(0).as_primitive::<Int64Type>().values());
+            }
+            ids.sort_unstable();
+            let expected: Vec<i64> = (expected..expected + 10).collect();
+            assert_eq!(ids, expected, "{distribution:?}: {sql}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_of_a_table_are_made_of_one_result() {
+    let cluster = TestCluster::start(2).await;
+    let version = cluster.table_by(Distribution::All).await;
+    // What each node computes alike is computed on each.
+    for value in ["sum(id)", "count(*)", "max(id)", "count(DISTINCT id)"] {
+        let sql = format!("SELECT k, {value} AS v FROM t GROUP BY k");
+        let plan = cluster.plan_of_write(&version, &sql).await;
+        assert!(!plan.contains("NetworkBroadcastExec"), "{value}:\n{plan}");
+    }
+    // What depends on the order of the rows is computed once and sent to all.
+    for value in [
+        "CAST(sum(CAST(id AS DOUBLE) / 3) AS BIGINT)",
+        "first_value(id)",
+        "(array_agg(id))[1]",
+        "CAST(stddev(id) AS BIGINT)",
+    ] {
+        let sql = format!("SELECT k, {value} AS v FROM t GROUP BY k");
+        let plan = cluster.plan_of_write(&version, &sql).await;
+        assert!(plan.contains("NetworkBroadcastExec"), "{value}:\n{plan}");
+    }
 }

@@ -101,16 +101,16 @@ impl Watch {
         while let Some(removal) = self.member.next_removal() {
             let client = &self.member.client;
             let told = match &removal {
-                Removal::Segment(table, slice, segment) => {
-                    client.remove_segments(*table, &[(*slice, *segment)]).await
+                Removal::Segments(table, segments) => {
+                    client.remove_segments(*table, segments).await
                 }
                 Removal::Write(table, ids) => client.abandon_write(*table, ids.clone()).await,
             };
             if let Err(error) = told {
                 tracing::warn!(node = self.member.number, %error, "cannot remove segments yet");
+                self.member.put_back(removal);
                 return;
             }
-            self.member.removed();
         }
     }
 }

@@ -14,7 +14,9 @@
 //!
 //! Invariants:
 //! * rows that every task has (`Everywhere`) are used once: an operator that could choose
-//!   differently on each node (a limit, a window over ties, a volatile function) runs in one task;
+//!   differently on each node (a limit, a window over ties, an aggregate that depends on the order of
+//!   rows, a volatile function) runs in one task;
+//! * only a merge or a limit is right above a gather: the library moves a parent's fetch below it;
 //! * a sliced part with one partition claims to be all rows, and is gathered at once;
 //! * every stage has a [`GuardExec`] at its root;
 //! * a window's order is in the plan as a sort right below it: orders that DataFusion knows from
@@ -32,6 +34,7 @@ use compute::plan::load::LoadExec;
 use compute::plan::on_task::OnTaskExec;
 use compute::plan::slice_scan::SliceScanExec;
 use compute::plan::take_slices::TakeSlicesExec;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, not_impl_err};
@@ -39,6 +42,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::UnKnownColumn;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -118,6 +122,7 @@ impl Motions {
             || plan.is::<GlobalLimitExec>()
             || plan.is::<WindowAggExec>()
             || plan.is::<BoundedWindowAggExec>()
+            || aggregates_by_order(&plan)?
             || computes_volatile(&plan)?;
         let claims_all = plan.output_partitioning().partition_count() == 1;
         match locus {
@@ -159,8 +164,8 @@ impl Motions {
             return self.repartition(repartition.partitioning().clone(), child, locus);
         }
         if plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>() {
-            let gathers = locus == Sliced || locus == Everywhere && plan.fetch().is_some();
-            if gathers && reads_nodes(&child)? {
+            let chooses = locus == Everywhere && plan.fetch().is_some();
+            if locus == Sliced || chooses && reads_nodes(&child)? {
                 let gathered = self.gather(child, locus)?;
                 return Ok((replace_children_if_necessary(plan, vec![gathered])?, Single));
             }
@@ -238,7 +243,9 @@ impl Motions {
                 let kept = if ordered { repartition.with_preserve_order() } else { repartition };
                 Arc::new(kept)
             }
-            _ => gathered,
+            // The library moves the fetch of any parent of a bare gather into the stage below it,
+            // also of a sort, which wants all rows.
+            _ => guarded(gathered),
         };
         Ok((kept, Single))
     }
@@ -303,6 +310,34 @@ fn are_columns(keys: &[Arc<dyn PhysicalExpr>]) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether the plan is an aggregate whose result depends on the order in which rows come: each node
+/// reads its copy of a table in an order of its own.
+fn aggregates_by_order(plan: &Plan) -> Result<bool> {
+    let Some(aggregate) = plan.downcast_ref::<AggregateExec>() else { return Ok(false) };
+    for function in aggregate.aggr_expr() {
+        let any_order = match function.fun().name() {
+            "count" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or" => true,
+            // Sums of floats are rounded; texts that differ in blanks at the end are equal.
+            "sum" | "avg" | "min" | "max" => {
+                function.state_fields()?.iter().all(|field| is_exact(field.data_type()))
+            }
+            _ => false,
+        };
+        if !any_order {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether equal values of the type are the same, and sums of them exact.
+fn is_exact(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || data_type.is_decimal()
+        || data_type.is_temporal()
+        || *data_type == DataType::Boolean
 }
 
 fn computes_volatile(plan: &Plan) -> Result<bool> {

@@ -36,6 +36,7 @@ impl Motions {
                 self.to_any(rows, locus, end.turn, layout)?
             }
             Distribution::All => {
+                // What is everywhere is the same everywhere: whatever could differ is in one task.
                 let (rows, locus) = self.place(source)?;
                 let all = self.to_all(rows, locus)?;
                 (all, if locus == Leader { Leader } else { Everywhere })
