@@ -60,7 +60,7 @@ impl Session {
     async fn describe(&self, sql: &str) -> Result<Vec<ValueType>, Failure> {
         let first = sql.trim_start_matches(['(', ' ', '\n']).split_whitespace().next();
         let word = first.unwrap_or_default().to_ascii_lowercase();
-        if !matches!(word.as_str(), "select" | "with" | "values" | "show") {
+        if !matches!(word.as_str(), "select" | "with" | "values" | "show" | "fetch") {
             return Ok(Vec::new());
         }
         let statement = self.client.prepare(sql).await.map_err(Failure)?;
