@@ -7,6 +7,7 @@ mod constant;
 mod correlated_scalar;
 mod eliminate_duplicated;
 mod expression;
+mod grouping_sets;
 mod marks;
 mod moment;
 mod optimizer;
@@ -70,6 +71,7 @@ fn finish_node(
         let message = "window functions are not allowed in WHERE";
         return Err(Error::new(ErrorKind::Windowing, message).into());
     }
+    let plan = grouping_sets::over_columns(plan, |node| Ok(finish_node(node, context)?.data))?;
     let plan = set_operation::keep_work_table(plan)?;
     let (plan, kept_columns) = correlated_scalar::join(plan)?;
     let schema = input_schema(&plan)?;

@@ -1,17 +1,19 @@
 //! The types of UNION, INTERSECT and EXCEPT: columns of one place must be of one family.
 
 use arrow::datatypes::DataType;
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::{JoinType, NullEquality, Result};
 use datafusion::logical_expr::{
     Cast, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Union,
 };
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Context;
 use super::comparison::{are_comparable, is_string};
 use crate::error::{Error, ErrorKind};
 use crate::functions::{CastMode, cast_call};
-use crate::types::{SqlType, type_name};
+use crate::types::{BLANKS_METADATA_KEY, SqlType, TYPE_METADATA_KEY, VARCHAR_BYTES_MAX, type_name};
 
 /// Fails if the columns of a set operation do not go together.
 pub(super) fn check(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalPlan> {
@@ -26,7 +28,8 @@ pub(super) fn check(plan: LogicalPlan, context: &Context<'_>) -> Result<LogicalP
 }
 
 /// Both terms of a recursive query have the types of its work table, which the recursive term was
-/// planned with, also where literals have become narrower since.
+/// planned with, also where literals have become narrower since. What their fields say beside the
+/// type must be the same too: a string is as long as can be and may end with blanks.
 pub(super) fn keep_work_table(plan: LogicalPlan) -> Result<LogicalPlan> {
     let LogicalPlan::RecursiveQuery(mut query) = plan else { return Ok(plan) };
     let kept = |term: &Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
@@ -35,7 +38,7 @@ pub(super) fn keep_work_table(plan: LogicalPlan) -> Result<LogicalPlan> {
             .map(|(column, kept)| {
                 let (relation, name) = (column.relation.clone(), column.name.clone());
                 Expr::Cast(Cast::new(Box::new(Expr::Column(column)), kept.data_type().clone()))
-                    .alias_qualified(relation, name)
+                    .alias_qualified_with_metadata(relation, name, Some(neutral(kept.data_type())))
             })
             .collect();
         Ok(Arc::new(LogicalPlanBuilder::from(Arc::clone(term)).project(columns)?.build()?))
@@ -44,6 +47,19 @@ pub(super) fn keep_work_table(plan: LogicalPlan) -> Result<LogicalPlan> {
     query.static_term = static_term;
     query.recursive_term = recursive_term;
     Ok(LogicalPlan::RecursiveQuery(query))
+}
+
+/// What both terms of a recursive query say of a column of a type.
+fn neutral(data_type: &DataType) -> FieldMetadata {
+    let sql_type = match SqlType::from_arrow(data_type) {
+        Some(SqlType::VarChar(_)) => SqlType::VarChar(VARCHAR_BYTES_MAX).to_string(),
+        Some(sql_type) => sql_type.to_string(),
+        None => data_type.to_string(),
+    };
+    FieldMetadata::from(HashMap::from([
+        (TYPE_METADATA_KEY.to_owned(), sql_type),
+        (BLANKS_METADATA_KEY.to_owned(), String::new()),
+    ]))
 }
 
 fn mismatch(operation: &str, left: &DataType, right: &DataType) -> Error {
