@@ -2,6 +2,7 @@
 //! short answer.
 
 mod kills;
+mod leader_disk;
 mod motions;
 mod random_sql;
 
