@@ -4,6 +4,7 @@
 mod kills;
 mod leader_disk;
 mod motions;
+mod network;
 mod random_sql;
 
 use std::time::Duration;
