@@ -30,6 +30,9 @@ pub(crate) struct Start {
     /// Slices of each node; by default the cores are divided among the nodes.
     #[arg(long)]
     slices: Option<usize>,
+    /// First make a lost catalog again from the copies that the nodes have.
+    #[arg(long)]
+    restore_catalog: bool,
     /// The configuration file (TOML).
     #[arg(long)]
     config: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl Start {
             listen: self.listen,
             slices,
             initial_password: initial_password(),
+            restore_catalog: self.restore_catalog,
             file: FileConfig::read(self.config.as_deref())?,
         })
     }
@@ -67,6 +71,15 @@ impl Start {
 
 fn initial_password() -> Option<String> {
     std::env::var("BLUESHIFT_PASSWORD").ok().filter(|text| !text.is_empty())
+}
+
+#[derive(Args)]
+pub(crate) struct Leader {
+    #[command(flatten)]
+    process: Process,
+    /// First make a lost catalog again from the copies that the compute nodes have.
+    #[arg(long)]
+    restore_catalog: bool,
 }
 
 #[derive(Args)]
@@ -79,10 +92,10 @@ pub(crate) struct Process {
     supervised: bool,
 }
 
-impl Process {
-    pub(crate) async fn lead(self) -> Result<()> {
+impl Leader {
+    pub(crate) async fn run(self) -> Result<()> {
         leader::log_to_stderr();
-        let file = FileConfig::read(Some(&self.config))?;
+        let file = FileConfig::read(Some(&self.process.config))?;
         let layout = file.cluster.layout()?;
         let listen = match file.listen {
             Some(listen) => listen,
@@ -93,11 +106,14 @@ impl Process {
             listen,
             slices: layout.slices_per_node(),
             initial_password: initial_password(),
+            restore_catalog: self.restore_catalog,
             file,
         };
         Ok(leader::serve_until_stopped(config).await?)
     }
+}
 
+impl Process {
     pub(crate) async fn compute(self) -> Result<()> {
         leader::log_to_stderr();
         let file = FileConfig::read(Some(&self.config))?;

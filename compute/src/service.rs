@@ -1,5 +1,5 @@
 //! What the leader tells a node beside queries: which cluster and epoch it belongs to, whether it is
-//! alive, and which files can go.
+//! alive, which files can go, and what the catalog says.
 //!
 //! A node starts closed and executes nothing. The leader opens it, with its epoch: a number that
 //! grows with each start of a leader, so that a leader that was replaced can no longer do anything.
@@ -13,6 +13,7 @@
 
 pub(crate) mod messages;
 
+mod catalog_copy;
 mod client;
 mod membership;
 
@@ -27,15 +28,18 @@ use datafusion::common::Result;
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
+use self::catalog_copy::CatalogDirectory;
 use self::membership::Membership;
 use self::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, OpenNode, RemoveSegments,
+    AbandonWrite, Action, ControlReply, ControlRequest, CopiedCatalog, OpenNode, Part,
+    RemoveSegments, StoreCatalog,
 };
 use crate::error::with_sqlstate;
 use crate::exchange::Tasks;
 use crate::node::Node;
 use crate::placement;
 
+pub use catalog_copy::{CatalogCopy, CatalogPart};
 pub use client::{KnownTable, NodeClient, OpenRequest};
 
 /// The node's side.
@@ -69,13 +73,25 @@ impl NodeService {
 
     /// Does what is asked; what goes wrong is in the answer.
     pub(crate) fn answer(&self, request: ControlRequest) -> ControlReply {
-        let done = self.act(request);
-        ControlReply {
+        let reply = ControlReply {
             node: self.node.id() as u64,
             boot: self.boot,
             epoch: self.epoch.load(Ordering::Acquire),
-            removed: *done.as_ref().unwrap_or(&0),
-            error: done.err().unwrap_or_default(),
+            ..ControlReply::default()
+        };
+        if let Some(Action::FetchCatalog(_)) = request.action {
+            return match self.fetch_catalog() {
+                Ok(catalog) => ControlReply { catalog, ..reply },
+                Err(error) => ControlReply { error, ..reply },
+            };
+        }
+        match self.act(request) {
+            Ok(removed) => {
+                ControlReply { removed, epoch: self.epoch.load(Ordering::Acquire), ..reply }
+            }
+            Err(error) => {
+                ControlReply { error, epoch: self.epoch.load(Ordering::Acquire), ..reply }
+            }
         }
     }
 
@@ -93,7 +109,8 @@ impl NodeService {
         }
         self.check_open(request.epoch)?;
         match action {
-            Action::Open(_) | Action::Heartbeat(_) => Ok(0),
+            Action::Open(_) | Action::Heartbeat(_) | Action::FetchCatalog(_) => Ok(0),
+            Action::StoreCatalog(store) => self.store_catalog(request.epoch, store),
             Action::RemoveSegments(segments) => self.remove(&segments),
             Action::AbandonWrite(write) => self.abandon(&write),
         }
@@ -169,6 +186,30 @@ impl NodeService {
             }
             Some(_) | None => asked.write(io, data_dir),
         }
+    }
+
+    fn store_catalog(&self, epoch: u64, store: StoreCatalog) -> Result<u64, String> {
+        let Part { number, content, .. } = store.part.ok_or("a catalog without content")?;
+        let part = CatalogPart { epoch, number, content };
+        let directory = self.catalog_directory();
+        match store.is_base {
+            true => directory.store_base(&part)?,
+            false => directory.store_record(&part)?,
+        }
+        Ok(0)
+    }
+
+    fn fetch_catalog(&self) -> Result<Option<CopiedCatalog>, String> {
+        let _no_other_action = self.swept.lock();
+        let Some(copy) = self.catalog_directory().read()? else { return Ok(None) };
+        let membership = Membership::read(self.node.io().as_ref(), self.node.data_dir())?;
+        let part = |CatalogPart { epoch, number, content }| Part { epoch, number, content };
+        let parts = std::iter::once(copy.base).chain(copy.records).map(part).collect();
+        Ok(Some(CopiedCatalog { parts, epoch: membership.map_or(0, |own| own.epoch) }))
+    }
+
+    fn catalog_directory(&self) -> CatalogDirectory<'_> {
+        CatalogDirectory::new(self.node.io().as_ref(), self.node.data_dir())
     }
 
     fn remove(&self, segments: &RemoveSegments) -> Result<u64, String> {

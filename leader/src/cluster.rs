@@ -4,6 +4,7 @@
 //! state: a watch per node asks it once a second, opens it when it has (re)started, and delivers
 //! removals that wait for it. What a node holds is never asked of it: that is the catalog's knowledge.
 
+mod catalog_copies;
 mod node_set;
 mod watch;
 mod write;
@@ -13,6 +14,8 @@ mod tests;
 
 pub mod certificates;
 pub mod compute_process;
+pub(crate) mod epoch;
+pub mod restore;
 pub mod supervisor;
 
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use crate::transaction::garbage::SegmentFiles;
 
 pub(crate) use node_set::Known;
 pub use node_set::{NodeSet, NodeSetParts};
+pub(crate) use watch::CatchUp;
 pub(crate) use write::write;
 
 /// Where tables live.

@@ -23,6 +23,8 @@ pub struct Config {
     pub slices: usize,
     /// The superuser's password at first start; generated when absent.
     pub initial_password: Option<String>,
+    /// First make a lost catalog again from the copies that the nodes have.
+    pub restore_catalog: bool,
     /// What the configuration file says.
     pub file: FileConfig,
 }

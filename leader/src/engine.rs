@@ -26,11 +26,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
-use crate::cluster::{Cluster, ClusterFiles, Known, NodeSet, NodeSetParts};
+use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, epoch};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
-use crate::transaction::manager::TransactionManager;
+use crate::transaction::manager::{CatalogCopies, TransactionManager};
 
 /// The superuser of a new cluster.
 pub const SUPERUSER: &str = "awsuser";
@@ -72,12 +72,20 @@ impl Engine {
             Cluster::Nodes(connect_nodes(&config, &mut log)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
-        let transactions = Arc::new(TransactionManager::new(log, files)?);
+        let copies: Option<Arc<dyn CatalogCopies>> = match &cluster {
+            Cluster::Alone(_) => None,
+            Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
+        };
+        let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
         let manager = Arc::clone(&transactions);
         let known: Known = Arc::new(move || known_segments(&manager));
         match &cluster {
             Cluster::Alone(node) => sweep_orphans(node, &known())?,
-            Cluster::Nodes(nodes) => nodes.watch(&known, &Handle::current()),
+            Cluster::Nodes(nodes) => {
+                let manager = Arc::clone(&transactions);
+                let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
+                nodes.watch(&known, &catch_up, &Handle::current());
+            }
         }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
             .map_err(|e| Error::Config(e.to_string()))?
@@ -280,34 +288,11 @@ fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> 
         layout: cluster.layout()?,
         urls: cluster.urls()?,
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
-        epoch: next_epoch(config)?,
+        epoch: epoch::next(&config.data_dir)?,
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
     }))
-}
-
-/// A number that grows with each start of a leader on this data directory.
-fn next_epoch(config: &Config) -> Result<u64> {
-    let path = config.data_dir.join("epoch");
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| Error::Config(format!("{} does not hold a number", path.display())))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(io(&config.data_dir, error)),
-    };
-    let epoch: u64 = last + 1;
-    let temporary = config.data_dir.join("epoch.tmp");
-    let written = File::create(&temporary).and_then(|mut file| {
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&config.data_dir)?.sync_all()
-    });
-    written.map_err(|error| io(&config.data_dir, error))?;
-    Ok(epoch)
 }
 
 /// What nodes must keep: the segments of the snapshot, and those that older readers hold.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authentication::ScramVerifier;
 use crate::cluster::Cluster;
+use crate::cluster::restore::restore_catalog;
 use crate::cluster::supervisor::Supervisor;
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine, SUPERUSER};
@@ -71,6 +72,12 @@ pub async fn serve_with_nodes(mut config: Config, nodes: usize) -> Result<()> {
 pub async fn serve_until_stopped(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    if config.restore_catalog {
+        tokio::select! {
+            restored = restore_catalog(&config) => restored?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let engine = Arc::new(Engine::open(config)?);
     if let Cluster::Nodes(nodes) = &engine.cluster {
         tokio::select! {

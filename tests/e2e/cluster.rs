@@ -2,7 +2,9 @@
 //! short answer.
 
 mod kills;
+mod leader_disk;
 mod motions;
+mod network;
 mod random_sql;
 
 use std::time::Duration;
@@ -17,6 +19,8 @@ use random_sql::{query, rows_of_table};
 
 /// Random queries of a normal run; `BLUESHIFT_CLUSTER_QUERIES` sets another number.
 const QUERIES: usize = 120;
+/// Nodes of the clusters that are compared with a single node.
+const COUNTS: [usize; 3] = [2, 3, 4];
 /// Queries over the same tables.
 const QUERIES_OF_TABLES: usize = 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -50,14 +54,14 @@ async fn expect(client: &Client, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_and_three_nodes_answer_random_queries_as_one_does() {
+async fn two_to_four_nodes_answer_random_queries_as_one_does() {
     let wanted = std::env::var("BLUESHIFT_CLUSTER_QUERIES");
     let wanted = wanted.map_or(QUERIES, |text| text.parse().unwrap());
     let mut random = seeded();
-    let (one, two, three) = (Cluster::start(), nodes(2), nodes(3));
-    let clusters = [&one, &two, &three];
-    let mut clients = Vec::new();
-    for cluster in clusters {
+    let one = Cluster::start();
+    let several = COUNTS.map(nodes);
+    let mut clients = vec![one.connect().await];
+    for cluster in &several {
         clients.push(cluster.connect().await);
     }
     let (mut compared, mut refused, mut different) = (0, 0, Vec::new());
@@ -73,7 +77,7 @@ async fn two_and_three_nodes_answer_random_queries_as_one_does() {
                 continue;
             };
             compared += 1;
-            for (nodes, client) in [2, 3].into_iter().zip(&clients[1..]) {
+            for (nodes, client) in COUNTS.into_iter().zip(&clients[1..]) {
                 let found = answer(client, &sql).await;
                 if !same(&expected, found.as_deref(), in_order) {
                     let text =

@@ -7,9 +7,10 @@ use std::time::Duration;
 use storage::ids::{SegmentId, SliceId, TableId};
 use url::Url;
 
+use super::catalog_copy::{CatalogCopy, CatalogPart};
 use super::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, Heartbeat, OpenNode, RemoveSegments,
-    SliceSegment, TableSegments,
+    AbandonWrite, Action, ControlReply, ControlRequest, FetchCatalog, Heartbeat, OpenNode, Part,
+    RemoveSegments, SliceSegment, StoreCatalog, TableSegments,
 };
 use crate::error::Error;
 use crate::exchange::NodeChannels;
@@ -20,6 +21,10 @@ use crate::placement;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Opening a node reads its directories.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Fetching a catalog, which may have many megabytes.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How slowly a node may store a catalog.
+const STORE_BYTES_PER_SECOND: u64 = 10 << 20;
 
 /// A node as the leader of an epoch speaks to it.
 #[derive(Debug, Clone)]
@@ -108,6 +113,46 @@ impl NodeClient {
             AbandonWrite { table: table.0, first_segment: ids.start, end_segment: ids.end };
         self.ask(Action::AbandonWrite(abandon), ANSWER_TIMEOUT).await?;
         Ok(())
+    }
+
+    /// Has the node keep what one commit changed in the catalog, durably.
+    ///
+    /// # Errors
+    /// Fails if the node has not the commit before: it needs all of the catalog.
+    pub async fn store_catalog_record(&self, number: u64, content: Vec<u8>) -> Result<(), Error> {
+        self.store_catalog(number, content, false, ANSWER_TIMEOUT).await
+    }
+
+    /// Has the node keep all of the catalog as it was at a commit, durably.
+    pub async fn store_catalog_base(&self, number: u64, content: Vec<u8>) -> Result<(), Error> {
+        let seconds = content.len() as u64 / STORE_BYTES_PER_SECOND;
+        let timeout = ANSWER_TIMEOUT + Duration::from_secs(seconds);
+        self.store_catalog(number, content, true, timeout).await
+    }
+
+    async fn store_catalog(
+        &self,
+        number: u64,
+        content: Vec<u8>,
+        is_base: bool,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let part = Some(Part { epoch: self.epoch, number, content });
+        self.ask(Action::StoreCatalog(StoreCatalog { part, is_base }), timeout).await?;
+        Ok(())
+    }
+
+    /// The copy of the catalog that the node has, if any, and the highest epoch of a leader that the
+    /// node has known.
+    pub async fn fetch_catalog(&self) -> Result<Option<(CatalogCopy, u64)>, Error> {
+        let reply = self.ask(Action::FetchCatalog(FetchCatalog {}), FETCH_TIMEOUT).await?;
+        let Some(catalog) = reply.catalog else { return Ok(None) };
+        let mut parts = catalog
+            .parts
+            .into_iter()
+            .map(|Part { epoch, number, content }| CatalogPart { epoch, number, content });
+        let Some(base) = parts.next() else { return Ok(None) };
+        Ok(Some((CatalogCopy { base, records: parts.collect() }, catalog.epoch)))
     }
 
     async fn ask(&self, action: Action, timeout: Duration) -> Result<ControlReply, Error> {

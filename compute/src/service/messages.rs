@@ -8,7 +8,7 @@ pub(crate) struct ControlRequest {
     /// Of the leader that asks.
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
-    #[prost(oneof = "Action", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 20, 21")]
     pub(crate) action: Option<Action>,
 }
 
@@ -23,6 +23,10 @@ pub(crate) enum Action {
     RemoveSegments(RemoveSegments),
     #[prost(message, tag = "5")]
     AbandonWrite(AbandonWrite),
+    #[prost(message, tag = "20")]
+    StoreCatalog(StoreCatalog),
+    #[prost(message, tag = "21")]
+    FetchCatalog(FetchCatalog),
 }
 
 /// Belong to the leader of this epoch, and remove what no commit made visible.
@@ -89,6 +93,42 @@ pub(crate) struct AbandonWrite {
     pub(crate) end_segment: u64,
 }
 
+/// Keep a part of the leader's catalog.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StoreCatalog {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) part: Option<Part>,
+    /// It is all of the catalog, and not what one commit changed.
+    #[prost(bool, tag = "2")]
+    pub(crate) is_base: bool,
+}
+
+/// One step in the history of a catalog.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Part {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) number: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) content: Vec<u8>,
+}
+
+/// Give back the copy of the catalog. Asked by a leader that has lost its own, so of any epoch.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FetchCatalog {}
+
+/// A copy of the catalog.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CopiedCatalog {
+    /// The base, and then each record.
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) parts: Vec<Part>,
+    /// The highest epoch of a leader that has opened the node.
+    #[prost(uint64, tag = "2")]
+    pub(crate) epoch: u64,
+}
+
 /// Node to leader.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ControlReply {
@@ -106,4 +146,7 @@ pub(crate) struct ControlReply {
     /// Empty if it was done.
     #[prost(string, tag = "5")]
     pub(crate) error: String,
+    /// If it was asked for and there is one.
+    #[prost(message, optional, tag = "20")]
+    pub(crate) catalog: Option<CopiedCatalog>,
 }

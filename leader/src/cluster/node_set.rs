@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
-use super::watch::{State, Watch};
+use super::catalog_copies::Copied;
+use super::watch::{CatchUp, State, Watch};
 use crate::error::{Error, Result};
 use crate::planner::Nodes;
 
@@ -60,6 +61,7 @@ pub(super) struct Member {
     pub(super) number: usize,
     pub(super) client: NodeClient,
     pub(super) state: watch::Sender<State>,
+    pub(super) copied: Copied,
     removals: Mutex<VecDeque<Removal>>,
     pub(super) has_removals: Notify,
 }
@@ -85,6 +87,7 @@ impl NodeSet {
                 number,
                 client,
                 state: watch::Sender::new(State::Unknown),
+                copied: Copied::default(),
                 removals: Mutex::default(),
                 has_removals: Notify::new(),
             })
@@ -105,8 +108,9 @@ impl NodeSet {
         })
     }
 
-    /// Begins to watch the nodes; `known` tells what a node keeps when it is opened.
-    pub(crate) fn watch(&self, known: &Known, handle: &Handle) {
+    /// Begins to watch the nodes; `known` tells what a node keeps when it is opened, `catch_up`
+    /// copies the catalog to nodes that have missed something, and blocks.
+    pub(crate) fn watch(&self, known: &Known, catch_up: &CatchUp, handle: &Handle) {
         let mut watches = self.watches.lock();
         for member in &self.members {
             let watch = Watch {
@@ -115,6 +119,7 @@ impl NodeSet {
                 first_segment: self.first_segment,
                 cluster: self.cluster,
                 known: Arc::clone(known),
+                catch_up: Arc::clone(catch_up),
             };
             watches.spawn_on(watch.run(), handle);
         }
@@ -162,6 +167,10 @@ impl NodeSet {
     /// Memory and spill space of the leader.
     pub fn runtime_env(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.runtime)
+    }
+
+    pub(super) fn members(&self) -> &[Arc<Member>] {
+        &self.members
     }
 
     /// A number that is another each time.
@@ -229,6 +238,7 @@ mod tests {
             number: 0,
             client: NodeClient::new(channels, url, 1),
             state: watch::Sender::new(State::Unknown),
+            copied: Copied::default(),
             removals: Mutex::default(),
             has_removals: Notify::new(),
         };

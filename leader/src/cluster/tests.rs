@@ -109,7 +109,8 @@ impl TestCluster {
             cluster: 1,
         });
         let known: super::Known = Arc::new(Vec::new);
-        nodes.watch(&known, &Handle::current());
+        let catch_up: super::CatchUp = Arc::new(|| {});
+        nodes.watch(&known, &catch_up, &Handle::current());
         nodes.wait_until_open(Duration::from_secs(30)).await.unwrap();
         let planner = Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env()).unwrap();
         Self { layout, nodes, planner, urls, _servers: servers, directory }

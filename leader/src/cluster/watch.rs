@@ -1,11 +1,12 @@
-//! The watch over one node: asks it every second whether it lives, opens it when it has started, and
-//! tells it what to remove.
+//! The watch over one node: asks it every second whether it lives, opens it when it has started,
+//! tells it what to remove, and sees that it has a copy of the catalog.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use compute::layout::Layout;
 use compute::service::OpenRequest;
+use datafusion::common::runtime::SpawnedTask;
 use storage::ids::SegmentId;
 
 use super::node_set::{Known, Member, Removal};
@@ -31,6 +32,9 @@ pub(super) enum State {
     },
 }
 
+/// Copies the catalog to the nodes that have missed something. Blocks.
+pub(crate) type CatchUp = Arc<dyn Fn() + Send + Sync>;
+
 /// Owns the conversation with a node.
 pub(super) struct Watch {
     pub(super) member: Arc<Member>,
@@ -38,6 +42,7 @@ pub(super) struct Watch {
     pub(super) first_segment: SegmentId,
     pub(super) cluster: u64,
     pub(super) known: Known,
+    pub(super) catch_up: CatchUp,
 }
 
 impl Watch {
@@ -48,6 +53,7 @@ impl Watch {
             self.note(state);
             if open {
                 self.deliver().await;
+                self.copy_catalog().await;
             }
             let interval = if open { INTERVAL } else { INTERVAL_CLOSED };
             let waiting = tokio::time::timeout(interval, self.member.has_removals.notified());
@@ -78,6 +84,7 @@ impl Watch {
         match self.member.client.open(request).await {
             Ok((boot, removed)) => {
                 tracing::info!(node = self.member.number, removed, "opened a compute node");
+                self.member.copied.forget();
                 State::Open { boot }
             }
             Err(error) => State::Lost { reason: error.to_string() },
@@ -95,6 +102,17 @@ impl Watch {
             *known = state;
             true
         });
+    }
+
+    async fn copy_catalog(&self) {
+        if self.member.copied.is_known() {
+            return;
+        }
+        let catch_up = Arc::clone(&self.catch_up);
+        let copied = SpawnedTask::spawn_blocking(move || catch_up()).join().await;
+        if let Err(error) = copied {
+            tracing::error!(node = self.member.number, %error, "copying the catalog did not end");
+        }
     }
 
     async fn deliver(&self) {

@@ -17,7 +17,7 @@ const ERROR_WITHIN: Duration = Duration::from_secs(10);
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// Queries that move rows in every way, with their answers over `numbers`.
-const QUERIES: [(&str, &str); 5] = [
+pub(super) const QUERIES: [(&str, &str); 5] = [
     // gather
     ("SELECT count(*) FROM (SELECT k FROM numbers ORDER BY k LIMIT 300000) q", "262144"),
     // partial aggregate
