@@ -1,6 +1,9 @@
 //! Running a physical plan for a client: on the query threads, with a bounded queue between them
 //! and the connection, and with an explicit end, so that nothing that dies on the way can look
 //! like the end of the rows.
+//!
+//! A query that loses a compute node begins again on those that are left, as long as no row of it
+//! went to the connection.
 
 use std::sync::Arc;
 
@@ -12,10 +15,11 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
+use crate::cluster::{Attempts, final_error};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::report::Report;
-use crate::planner::panic_text;
+use crate::planner::{on_large_stack, panic_text};
 
 /// Batches between the query and the connection: enough to keep both busy, and the memory of a
 /// connection with a slow client stays small.
@@ -29,14 +33,31 @@ enum Item {
     Failed(Error),
 }
 
-/// Starts a plan and gives its rows. Dropping the stream stops the work on all threads.
+/// Plans a query once more, over the same snapshot. Called on a large stack.
+pub(crate) type Replan = Arc<dyn Fn() -> Result<Arc<dyn ExecutionPlan>> + Send + Sync>;
+
+/// Starts a plan and gives its rows. Dropping the stream stops the work on all threads. `replan`
+/// makes the plan anew if it has to begin again.
 ///
 /// # Errors
 /// Fails if the plan cannot be prepared for being stopped, which would be a defect.
-pub fn stream_rows(
+pub(crate) fn stream_rows(
     engine: &Arc<Engine>,
     plan: Arc<dyn ExecutionPlan>,
+    replan: Replan,
 ) -> Result<BoxStream<'static, Result<RecordBatch, Report>>> {
+    let attempts = Attempts::new(&engine.cluster);
+    let (engine, running) = (Arc::clone(engine), start(engine, plan)?);
+    let replan = Some(replan);
+    let state = Receiving { running, engine, attempts, replan, rows: 0, done: false };
+    let rows = stream::unfold(state, |mut state| async move {
+        let item = state.next().await?;
+        Some((item.map_err(Report::from), state))
+    });
+    Ok(rows.boxed())
+}
+
+fn start(engine: &Engine, plan: Arc<dyn ExecutionPlan>) -> Result<Running> {
     let (plan, stop) = stoppable(plan)?;
     let (sender, receiver) = mpsc::channel(BATCHES_QUEUED_MAX);
     let mut tasks = JoinSet::new();
@@ -51,12 +72,7 @@ pub fn stream_rows(
         },
         &engine.query_handle(),
     );
-    let state = Receiving { receiver, tasks, _stop: stop, rows: 0, done: false };
-    let rows = stream::unfold(state, |mut state| async move {
-        let item = state.next().await?;
-        Some((item.map_err(Report::from), state))
-    });
-    Ok(rows.boxed())
+    Ok(Running { receiver, tasks, _stop: stop })
 }
 
 async fn send_rows(
@@ -79,13 +95,23 @@ async fn send_rows(
     Ok(())
 }
 
-/// The connection's side.
-struct Receiving {
+/// A plan that runs.
+struct Running {
     receiver: mpsc::Receiver<Item>,
     /// Owns the query's task: dropped, it is aborted.
     tasks: JoinSet<()>,
     /// Dropped, it stops what cannot be aborted.
     _stop: StopOnDrop,
+}
+
+/// The connection's side.
+struct Receiving {
+    running: Running,
+    engine: Arc<Engine>,
+    attempts: Attempts,
+    /// None once a row went to the connection: it holds a whole snapshot.
+    replan: Option<Replan>,
+    /// Those that went to the connection.
     rows: u64,
     done: bool,
 }
@@ -95,30 +121,53 @@ impl Receiving {
         if self.done {
             return None;
         }
-        match self.receiver.recv().await {
-            Some(Item::Rows(batch)) => {
-                self.rows += batch.num_rows() as u64;
-                Some(Ok(batch))
-            }
-            Some(Item::End(count)) => {
-                self.done = true;
-                if count == self.rows {
+        loop {
+            let error = match self.running.receiver.recv().await {
+                // It says nothing, and the query could not begin again after it.
+                Some(Item::Rows(batch)) if batch.num_rows() == 0 => continue,
+                Some(Item::Rows(batch)) => {
+                    self.replan = None;
+                    self.rows += batch.num_rows() as u64;
+                    return Some(Ok(batch));
+                }
+                Some(Item::End(count)) if count == self.rows => {
+                    self.done = true;
                     return None;
                 }
-                let text = format!("{count} rows were sent, {} arrived", self.rows);
-                Some(Err(Error::Internal(text)))
-            }
-            Some(Item::Failed(error)) => {
+                Some(Item::End(count)) => {
+                    let text = format!("{count} rows were sent, {} arrived", self.rows);
+                    self.done = true;
+                    return Some(Err(Error::Internal(text)));
+                }
+                Some(Item::Failed(error)) => error,
+                None => self.running.why_ended().await,
+            };
+            if let Err(error) = self.begin_again(error).await {
                 self.done = true;
-                Some(Err(error))
-            }
-            None => {
-                self.done = true;
-                Some(Err(self.why_ended().await))
+                return Some(Err(final_error(error, self.rows > 0)));
             }
         }
     }
 
+    /// Starts the query once more if that may help, or gives the error back.
+    async fn begin_again(&mut self, mut error: Error) -> Result<()> {
+        while let Some(replan) = self.replan.clone()
+            && self.attempts.again(&error).await
+        {
+            let planned = on_large_stack(move || replan()).await;
+            match planned.and_then(|plan| start(&self.engine, plan)) {
+                Ok(running) => {
+                    self.running = running;
+                    return Ok(());
+                }
+                Err(other) => error = other,
+            }
+        }
+        Err(error)
+    }
+}
+
+impl Running {
     /// The channel closed without an end marker: the task panicked or was stopped.
     async fn why_ended(&mut self) -> Error {
         match self.tasks.join_next().await {
