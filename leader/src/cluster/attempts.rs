@@ -13,7 +13,7 @@ use crate::error::{Error, code};
 /// How often a statement is begun at most.
 const ATTEMPTS_MAX: usize = 4;
 /// How long a statement waits for nodes that come back, if those that are there do not have all rows.
-const SERVED_WAIT: Duration = Duration::from_secs(5);
+const SERVED_WAIT: Duration = Duration::from_millis(2500);
 
 /// The attempts at one statement.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Attempts {
     nodes: Option<Arc<NodeSet>>,
     generations: Vec<u64>,
     left: usize,
+    /// Whether one has failed though all nodes answered: they may not reach each other.
+    failed_with_all: bool,
 }
 
 /// What an error says about nodes.
@@ -45,7 +47,8 @@ impl Attempts {
             Cluster::Nodes(nodes) => Some(Arc::clone(nodes)),
         };
         let generations = nodes.as_ref().map(|nodes| nodes.copies().generations());
-        Self { nodes, generations: generations.unwrap_or_default(), left: ATTEMPTS_MAX - 1 }
+        let generations = generations.unwrap_or_default();
+        Self { nodes, generations, left: ATTEMPTS_MAX - 1, failed_with_all: false }
     }
 
     /// The attempt has failed. Answers whether another may succeed; if so, it may begin now.
@@ -64,7 +67,8 @@ impl Attempts {
         let changed = generations != self.generations;
         self.generations = generations;
         let worth = match cause {
-            Cause::Node | Cause::File => true,
+            Cause::Node => changed || !std::mem::replace(&mut self.failed_with_all, true),
+            Cause::File => true,
             Cause::Unclear => changed,
             Cause::Statement => false,
         };
