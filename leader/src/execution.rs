@@ -5,7 +5,9 @@
 //! A query that loses a compute node begins again on those that are left, as long as no row of it
 //! went to the connection.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use compute::plan::stop::{StopOnDrop, stoppable};
 use datafusion::arrow::array::RecordBatch;
@@ -14,6 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::cluster::{Attempts, final_error};
 use crate::engine::Engine;
@@ -25,11 +28,26 @@ use crate::planner::{on_large_stack, panic_text};
 /// connection with a slow client stays small.
 const BATCHES_QUEUED_MAX: usize = 4;
 
+/// So many rows of a query on several nodes, and for so long, are held back before they are given
+/// out: a query of a few rows can begin again until its last node has said that it is done. It is
+/// longer than a node can be silent without being missed.
+const HOLD_ROWS_MAX: u64 = 8192;
+const HOLD_TIME_MAX: Duration = Duration::from_secs(6);
+
 /// What travels from the query threads to the connection.
 enum Item {
     Rows(RecordBatch),
     /// All rows were sent: how many.
     End(u64),
+    Failed(Error),
+}
+
+/// What came from a query.
+enum Received {
+    Rows(RecordBatch),
+    /// Nothing came while rows are held back.
+    LongEnough,
+    End,
     Failed(Error),
 }
 
@@ -48,8 +66,16 @@ pub(crate) fn stream_rows(
 ) -> Result<BoxStream<'static, Result<RecordBatch, Report>>> {
     let attempts = Attempts::new(&engine.cluster);
     let (engine, running) = (Arc::clone(engine), start(engine, plan)?);
-    let replan = Some(replan);
-    let state = Receiving { running, engine, attempts, replan, rows: 0, done: false };
+    let state = Receiving {
+        running,
+        engine,
+        attempts,
+        replan: Some(replan),
+        held: VecDeque::new(),
+        hold_until: None,
+        rows: 0,
+        done: false,
+    };
     let rows = stream::unfold(state, |mut state| async move {
         let item = state.next().await?;
         Some((item.map_err(Report::from), state))
@@ -109,43 +135,86 @@ struct Receiving {
     running: Running,
     engine: Arc<Engine>,
     attempts: Attempts,
-    /// None once a row went to the connection: it holds a whole snapshot.
+    /// None once rows are given out: it holds a whole snapshot.
     replan: Option<Replan>,
-    /// Those that went to the connection.
+    /// Came and were not given out yet.
+    held: VecDeque<RecordBatch>,
+    /// Until when rows are held back; None if there are none.
+    hold_until: Option<Instant>,
+    /// Rows that came.
     rows: u64,
     done: bool,
 }
 
 impl Receiving {
     async fn next(&mut self) -> Option<Result<RecordBatch>> {
-        if self.done {
-            return None;
-        }
         loop {
-            let error = match self.running.receiver.recv().await {
-                // It says nothing, and the query could not begin again after it.
-                Some(Item::Rows(batch)) if batch.num_rows() == 0 => continue,
-                Some(Item::Rows(batch)) => {
+            if self.replan.is_none()
+                && let Some(batch) = self.held.pop_front()
+            {
+                return Some(Ok(batch));
+            }
+            if self.done {
+                return None;
+            }
+            let error = match self.receive().await {
+                Received::Rows(batch) => {
+                    self.take(batch);
+                    continue;
+                }
+                Received::LongEnough => {
                     self.replan = None;
-                    self.rows += batch.num_rows() as u64;
-                    return Some(Ok(batch));
+                    continue;
                 }
-                Some(Item::End(count)) if count == self.rows => {
+                Received::End => {
+                    self.replan = None;
                     self.done = true;
-                    return None;
+                    continue;
                 }
-                Some(Item::End(count)) => {
-                    let text = format!("{count} rows were sent, {} arrived", self.rows);
-                    self.done = true;
-                    return Some(Err(Error::Internal(text)));
-                }
-                Some(Item::Failed(error)) => error,
-                None => self.running.why_ended().await,
+                Received::Failed(error) => error,
             };
+            let given_out = self.replan.is_none();
             if let Err(error) = self.begin_again(error).await {
                 self.done = true;
-                return Some(Err(final_error(error, self.rows > 0)));
+                self.held.clear();
+                return Some(Err(final_error(error, given_out)));
             }
+        }
+    }
+
+    /// The next that comes from the query, or that nothing comes for too long.
+    async fn receive(&mut self) -> Received {
+        let item = self.running.receiver.recv();
+        let item = match self.hold_until.filter(|_| self.replan.is_some()) {
+            None => item.await,
+            Some(until) => match tokio::time::timeout_at(until, item).await {
+                Ok(item) => item,
+                Err(_) => return Received::LongEnough,
+            },
+        };
+        match item {
+            Some(Item::Rows(batch)) => Received::Rows(batch),
+            Some(Item::End(count)) if count == self.rows => Received::End,
+            Some(Item::End(count)) => {
+                let text = format!("{count} rows were sent, {} arrived", self.rows);
+                Received::Failed(Error::Internal(text))
+            }
+            Some(Item::Failed(error)) => Received::Failed(error),
+            None => Received::Failed(self.running.why_ended().await),
+        }
+    }
+
+    /// Holds rows back, unless they are many: until they are, or the end is there, the query can
+    /// begin again.
+    fn take(&mut self, batch: RecordBatch) {
+        if batch.num_rows() == 0 {
+            return;
+        }
+        self.rows += batch.num_rows() as u64;
+        self.held.push_back(batch);
+        self.hold_until.get_or_insert_with(|| Instant::now() + HOLD_TIME_MAX);
+        if self.rows > HOLD_ROWS_MAX || !self.attempts.are_possible() {
+            self.replan = None;
         }
     }
 
@@ -158,6 +227,8 @@ impl Receiving {
             match planned.and_then(|plan| start(&self.engine, plan)) {
                 Ok(running) => {
                     self.running = running;
+                    self.held.clear();
+                    (self.rows, self.hold_until) = (0, None);
                     return Ok(());
                 }
                 Err(other) => error = other,

@@ -51,6 +51,11 @@ impl Attempts {
         Self { nodes, generations, left: ATTEMPTS_MAX - 1, failed_with_all: false }
     }
 
+    /// Whether there can be another attempt at all.
+    pub(crate) fn are_possible(&self) -> bool {
+        self.nodes.is_some() && self.left > 0
+    }
+
     /// The attempt has failed. Answers whether another may succeed; if so, it may begin now.
     pub(crate) async fn again(&mut self, error: &Error) -> bool {
         let Some(nodes) = self.nodes.clone() else { return false };
