@@ -33,6 +33,9 @@ pub(crate) struct Start {
     /// First make a lost catalog again from the copies that the nodes have.
     #[arg(long)]
     restore_catalog: bool,
+    /// How many of several nodes keep each segment [default: 2].
+    #[arg(long)]
+    copies: Option<usize>,
     /// The configuration file (TOML).
     #[arg(long)]
     config: Option<PathBuf>,
@@ -58,13 +61,15 @@ impl Start {
         if self.nodes > 1 && self.slices.is_some_and(|asked| asked < SLICES_MIN) {
             bail!("each of several nodes needs at least {SLICES_MIN} slices");
         }
+        let mut file = FileConfig::read(self.config.as_deref())?;
+        file.cluster.copies = self.copies.or(file.cluster.copies);
         Ok(Config {
             data_dir: self.data_dir,
             listen: self.listen,
             slices,
             initial_password: initial_password(),
             restore_catalog: self.restore_catalog,
-            file: FileConfig::read(self.config.as_deref())?,
+            file,
         })
     }
 }

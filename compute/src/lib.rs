@@ -35,6 +35,6 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use node::{Node, NodeConfig};
+pub use node::{HeldFile, Node, NodeConfig};
 pub use table::{Distribution, Home, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

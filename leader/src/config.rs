@@ -61,6 +61,9 @@ pub struct ClusterConfig {
     pub nodes: Vec<String>,
     /// Slices of each node, at least 2.
     pub slices_per_node: Option<usize>,
+    /// How many nodes keep each segment, the one that it belongs to included; 2 if absent. The
+    /// leader's matters.
+    pub copies: Option<usize>,
     /// Which of the nodes this process is, counted from 0; none for the leader.
     pub node: Option<usize>,
     /// PEM: the certificate of the authority that has signed those of all processes.
@@ -109,6 +112,17 @@ impl ClusterConfig {
         }
         Layout::new(self.nodes.len(), slices)
             .ok_or_else(|| Error::Config("the cluster has no slices".into()))
+    }
+
+    /// How many nodes keep each segment.
+    pub fn copies(&self) -> Result<usize> {
+        const COPIES: usize = 2;
+        let (copies, nodes) = (self.copies.unwrap_or(COPIES), self.nodes.len());
+        if copies == 0 || copies > nodes {
+            let text = format!("a cluster of {nodes} nodes cannot keep {copies} copies");
+            return Err(Error::Config(text));
+        }
+        Ok(copies)
     }
 
     /// The addresses of the nodes.

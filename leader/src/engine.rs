@@ -7,14 +7,13 @@ use std::future::Future;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
-use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
@@ -26,7 +25,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
-use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, epoch};
+use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, Wanted, epoch};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
@@ -66,10 +65,17 @@ impl Engine {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let mut log = CatalogLog::open(&config.catalog_path())?;
+        // What nodes must have is asked when they are watched, and then the manager is there.
+        let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());
+        let known: Known = {
+            let manager = Arc::clone(&manager);
+            // Without an answer all files of the nodes would be taken for orphans.
+            Arc::new(move || wanted(manager.get().expect("nodes are watched by then")))
+        };
         let cluster = if config.file.cluster.nodes.is_empty() {
             Cluster::Alone(open_node(&config)?)
         } else {
-            Cluster::Nodes(connect_nodes(&config, &mut log)?)
+            Cluster::Nodes(connect_nodes(&config, &mut log, known)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
         let copies: Option<Arc<dyn CatalogCopies>> = match &cluster {
@@ -77,14 +83,13 @@ impl Engine {
             Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
         };
         let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
-        let manager = Arc::clone(&transactions);
-        let known: Known = Arc::new(move || known_segments(&manager));
+        manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
-            Cluster::Alone(node) => sweep_orphans(node, &known())?,
+            Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
             Cluster::Nodes(nodes) => {
                 let manager = Arc::clone(&transactions);
                 let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
-                nodes.watch(&known, &catch_up, &Handle::current());
+                nodes.watch(&catch_up, &Handle::current());
             }
         }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
@@ -277,41 +282,39 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
 }
 
 /// The nodes of a cluster of several processes; none is spoken to yet.
-fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> {
+fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<Arc<NodeSet>> {
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
         spill_dir: config.data_dir.join("spill"),
         spill_bytes_max: config.spill_bytes_max(),
     };
-    Ok(NodeSet::new(NodeSetParts {
+    let parts = NodeSetParts {
         layout: cluster.layout()?,
+        copies: cluster.copies()?,
         urls: cluster.urls()?,
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
         epoch: epoch::next(&config.data_dir)?,
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
-    }))
+    };
+    Ok(NodeSet::new(parts, known))
 }
 
-/// What nodes must keep: the segments of the snapshot, and those that older readers hold.
-fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
-    let snapshot = transactions.snapshot();
-    let known = snapshot.tables().map(|table| KnownTable {
-        table: table.id,
-        segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
-    });
-    let held = transactions.held_garbage().into_iter();
-    let held = held.map(|(table, segment)| KnownTable { table, segments: vec![segment] });
-    known.chain(held).collect()
+/// What nodes must have: the segments of the snapshot, and those that older readers hold. The
+/// snapshot comes first: what a commit drops is held before it leaves the snapshot.
+fn wanted(transactions: &TransactionManager) -> Wanted {
+    let tables = transactions.snapshot().tables().map(Arc::clone).collect();
+    Wanted { tables, held: transactions.held_garbage() }
 }
 
 /// Removes segment files that no commit ever made visible.
-fn sweep_orphans(node: &Node, tables: &[KnownTable]) -> Result<()> {
+fn sweep_orphans(node: &Node, wanted: &Wanted) -> Result<()> {
     let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-    for table in tables {
-        known.entry(table.table).or_default().extend(&table.segments);
+    for table in &wanted.tables {
+        let segments = table.slices.iter().flatten().map(|segment| segment.id);
+        known.entry(table.id).or_default().extend(segments);
     }
     // Nothing is written yet: whatever is unknown can go.
     let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;

@@ -33,7 +33,9 @@ use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::query_watch::QueryWatch;
 use super::rpc;
 use super::tls::Identity;
-use crate::service::messages::{ControlReply, ControlRequest};
+use crate::service::messages::{
+    ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A host that is gone without a word is noticed after the interval and the timeout.
@@ -97,6 +99,31 @@ impl NodeChannels {
         let path = PathAndQuery::from_static(rpc::CONTROL);
         let reply = node.grpc.unary(request, path, ProstCodec::default()).await;
         Ok(reply.map_err(|status| from_status(&status, &node.node))?.into_inner())
+    }
+
+    /// Has a node copy segments from another.
+    pub(crate) async fn copy(&self, url: &Url, request: CopyRequest) -> Result<CopyReply> {
+        let mut node = self.node(url)?;
+        node.ready().await?;
+        let path = PathAndQuery::from_static(rpc::COPY);
+        let reply = node.grpc.unary(Request::new(request), path, ProstCodec::default()).await;
+        Ok(reply.map_err(|status| from_status(&status, &node.node))?.into_inner())
+    }
+
+    /// Asks a node for the file of a segment.
+    pub(crate) async fn file(
+        &self,
+        url: &Url,
+        open: FileOpen,
+    ) -> Result<BoxStream<'static, Result<FilePart>>> {
+        let mut node = self.node(url)?;
+        node.ready().await?;
+        let path = PathAndQuery::from_static(rpc::FILE);
+        let codec = ProstCodec::<FileOpen, FilePart>::default();
+        let reply = node.grpc.server_streaming(Request::new(open), path, codec).await;
+        let name = node.node;
+        let parts = reply.map_err(|status| from_status(&status, &name))?.into_inner();
+        Ok(parts.map(move |part| part.map_err(|status| from_status(&status, &name))).boxed())
     }
 }
 

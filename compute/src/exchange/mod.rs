@@ -6,7 +6,7 @@
 //! ```text
 //! leader --Task--> node      the plan of one task; open as long as the query lives
 //! anyone --Rows--> node      one partition of a task: schema, batches, end frame
-//! leader --Control--> node   see [`crate::service`]
+//! leader --Control, Copy--> node, node --File--> node   see [`crate::service`]
 //! ```
 //!
 //! Invariants:

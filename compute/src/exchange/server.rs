@@ -36,8 +36,10 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::object_storage::ObjectStorage;
 use crate::plan::guard::guard;
-use crate::service::NodeService;
-use crate::service::messages::{ControlReply, ControlRequest};
+use crate::service::messages::{
+    Action, ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+};
+use crate::service::{NodeService, copy_segments, send_file};
 
 /// Frames of a partition between the query and the connection.
 const FRAMES_QUEUED_MAX: usize = 2;
@@ -66,7 +68,8 @@ pub struct ServerParts {
 pub struct NodeServer {
     worker: Worker,
     tasks: Arc<Tasks>,
-    service: NodeService,
+    service: Arc<NodeService>,
+    channels: Arc<NodeChannels>,
     queries: Handle,
 }
 
@@ -75,15 +78,17 @@ impl NodeServer {
     pub fn new(parts: ServerParts) -> Arc<Self> {
         let tasks = Arc::<Tasks>::default();
         let site = Site { node: Arc::clone(&parts.node), objects: parts.objects };
+        let channels = parts.channels;
         let sessions =
-            Arc::new(Sessions::new(site, parts.channels, Arc::clone(&tasks), parts.functions));
+            Sessions::new(site, Arc::clone(&channels), Arc::clone(&tasks), parts.functions);
+        let sessions = Arc::new(sessions);
         let worker = Worker::from_session_builder(move |context: WorkerQueryContext| {
             let sessions = Arc::clone(&sessions);
             async move { sessions.open(context) }
         })
         .with_runtime_env(parts.node.runtime_env());
-        let service = NodeService::new(parts.node, Arc::clone(&tasks));
-        Arc::new(Self { worker, tasks, service, queries: parts.queries })
+        let service = Arc::new(NodeService::new(parts.node, Arc::clone(&tasks)));
+        Arc::new(Self { worker, tasks, service, channels, queries: parts.queries })
     }
 
     /// Serves until `stop` is ready.
@@ -179,6 +184,10 @@ impl NodeServer {
         self: Arc<Self>,
         request: ControlRequest,
     ) -> Result<ControlReply, Status> {
+        if let Some(Action::Heartbeat(_)) = request.action {
+            // It touches no file, and must not wait behind those that do.
+            return Ok(self.service.answer(request));
+        }
         let mut tasks = JoinSet::new();
         let node = Arc::clone(&self);
         tasks.spawn_blocking_on(move || node.service.answer(request), &self.queries);
@@ -187,6 +196,38 @@ impl NodeServer {
             Some(Err(error)) => Err(Status::internal(error.to_string())),
             None => Err(Status::internal("a request was not answered")),
         }
+    }
+
+    /// Copies segments from another node.
+    pub(super) async fn copy(self: Arc<Self>, request: CopyRequest) -> Result<CopyReply, Status> {
+        let mut tasks = JoinSet::new();
+        let (service, channels) = (Arc::clone(&self.service), Arc::clone(&self.channels));
+        // The set goes with the request, and the task with the set.
+        tasks.spawn_on(copy_segments(service, channels, request), &self.queries);
+        match tasks.join_next().await {
+            Some(Ok(Ok(()))) => Ok(CopyReply {}),
+            Some(Ok(Err(error))) => Err(to_status(&error)),
+            Some(Err(error)) => Err(Status::internal(error.to_string())),
+            None => Err(Status::internal("a copy was not begun")),
+        }
+    }
+
+    /// Sends the file of a segment.
+    pub(super) fn file(
+        self: Arc<Self>,
+        open: FileOpen,
+    ) -> BoxStream<'static, Result<FilePart, Status>> {
+        let (sender, receiver) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let mut tasks = JoinSet::new();
+        let service = Arc::clone(&self.service);
+        let sending = move || send_file(&service, open, |error| to_status(&error), &sender);
+        tasks.spawn_blocking_on(sending, &self.queries);
+        let parts =
+            futures::stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
+                let part = receiver.recv().await?;
+                Some((part, (receiver, tasks)))
+            });
+        parts.boxed()
     }
 }
 

@@ -4,21 +4,30 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::Result as QueryResult;
 use storage::ids::{SegmentId, SliceId, TableId};
+use storage::statistics::SegmentInfo;
 use url::Url;
 
 use super::catalog_copy::{CatalogCopy, CatalogPart};
 use super::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, FetchCatalog, Heartbeat, OpenNode, Part,
-    RemoveSegments, SliceSegment, StoreCatalog, TableSegments,
+    AbandonWrite, Action, ControlReply, ControlRequest, CopyRequest, CopySegment, FetchCatalog,
+    Heartbeat, HeldFileProto, Inventory, OpenNode, Part, RemoveSegments, SliceSegment,
+    StoreCatalog, TableSegments,
 };
-use crate::error::Error;
+use crate::error::{Error, with_sqlstate};
 use crate::exchange::NodeChannels;
 use crate::layout::Layout;
+use crate::node::HeldFile;
 use crate::placement;
 
+/// How long a node may be silent before it is taken for lost.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long copying may take: a while in any case, and so much for each byte.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+const COPY_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// Opening a node reads its directories.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fetching a catalog, which may have many megabytes.
@@ -41,6 +50,17 @@ pub struct KnownTable {
     pub table: TableId,
     /// Its segments, at least those of the node that is told.
     pub segments: Vec<SegmentId>,
+}
+
+/// A segment that a node shall copy from another.
+#[derive(Debug, Clone)]
+pub struct CopyItem {
+    /// The table.
+    pub table: TableId,
+    /// The slice that it belongs to.
+    pub slice: SliceId,
+    /// What the catalog keeps of it.
+    pub info: Arc<SegmentInfo>,
 }
 
 /// What a node is told when it is opened.
@@ -90,7 +110,47 @@ impl NodeClient {
 
     /// Whether the node is there and still open; answers with its boot number.
     pub async fn heartbeat(&self) -> Result<u64, Error> {
-        Ok(self.ask(Action::Heartbeat(Heartbeat {}), ANSWER_TIMEOUT).await?.boot)
+        Ok(self.ask(Action::Heartbeat(Heartbeat {}), HEARTBEAT_TIMEOUT).await?.boot)
+    }
+
+    /// The segments that lie on the node.
+    pub async fn inventory(&self) -> Result<Vec<HeldFile>, Error> {
+        let reply = self.ask(Action::Inventory(Inventory {}), OPEN_TIMEOUT).await?;
+        let file = |file: HeldFileProto| HeldFile {
+            table: TableId(file.table),
+            slice: SliceId(file.slice),
+            segment: SegmentId(file.segment),
+            byte_count: file.byte_count,
+        };
+        Ok(reply.files.into_iter().map(file).collect())
+    }
+
+    /// Has the node copy segments from the node at `source`. When it returns, the copies are
+    /// whole, checked and durable. A segment that is there already is not copied again.
+    ///
+    /// # Errors
+    /// As a query's, with its SQLSTATE: 08006 if one of the nodes is gone, 53100 if the disk is
+    /// full. Some of the segments may have been copied.
+    pub async fn copy_segments(&self, source: &Url, items: &[CopyItem]) -> QueryResult<()> {
+        let segment = |item: &CopyItem| CopySegment {
+            table: item.table.0,
+            slice: item.slice.0,
+            info: item.info.to_bytes(),
+        };
+        let bytes: u64 = items.iter().map(|item| item.info.byte_count).sum();
+        let request = CopyRequest {
+            epoch: self.epoch,
+            source: source.to_string(),
+            segments: items.iter().map(segment).collect(),
+        };
+        let longest = COPY_TIMEOUT + Duration::from_secs(bytes / COPY_BYTES_PER_SECOND_MIN);
+        match tokio::time::timeout(longest, self.channels.copy(&self.url, request)).await {
+            Ok(copied) => copied.map(|_| ()),
+            Err(_) => {
+                let node = self.url.authority();
+                Err(with_sqlstate("58030", format!("compute node {node} copies too slowly")))
+            }
+        }
     }
 
     /// Removes segments that no snapshot sees any more.

@@ -1,6 +1,9 @@
-//! What leader and node say to each other beside queries.
+//! What leader and node say to each other beside queries, and nodes about files.
 
+use bytes::Bytes;
 use prost::Message;
+
+use crate::node::HeldFile;
 
 /// Leader to node.
 #[derive(Clone, PartialEq, Message)]
@@ -8,7 +11,7 @@ pub(crate) struct ControlRequest {
     /// Of the leader that asks.
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
-    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 20, 21")]
+    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 6, 20, 21")]
     pub(crate) action: Option<Action>,
 }
 
@@ -27,6 +30,8 @@ pub(crate) enum Action {
     StoreCatalog(StoreCatalog),
     #[prost(message, tag = "21")]
     FetchCatalog(FetchCatalog),
+    #[prost(message, tag = "6")]
+    Inventory(Inventory),
 }
 
 /// Belong to the leader of this epoch, and remove what no commit made visible.
@@ -63,6 +68,10 @@ pub(crate) struct TableSegments {
 /// Nothing but an answer is wanted.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Heartbeat {}
+
+/// Say which segments there are.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Inventory {}
 
 /// Remove segments that no snapshot sees any more.
 #[derive(Clone, PartialEq, Message)]
@@ -149,4 +158,87 @@ pub(crate) struct ControlReply {
     /// If it was asked for and there is one.
     #[prost(message, optional, tag = "20")]
     pub(crate) catalog: Option<CopiedCatalog>,
+    /// The segments that there are, if that was asked.
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) files: Vec<HeldFileProto>,
+}
+
+/// A segment's file.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct HeldFileProto {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) slice: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) segment: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) byte_count: u64,
+}
+
+impl From<HeldFile> for HeldFileProto {
+    fn from(file: HeldFile) -> Self {
+        Self {
+            table: file.table.0,
+            slice: file.slice.0,
+            segment: file.segment.0,
+            byte_count: file.byte_count,
+        }
+    }
+}
+
+/// Leader to node: copy segments from another node, durably.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CopyRequest {
+    /// Of the leader that asks.
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// The address of the node that has them.
+    #[prost(string, tag = "2")]
+    pub(crate) source: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) segments: Vec<CopySegment>,
+}
+
+/// A segment to copy.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CopySegment {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) slice: u32,
+    /// What the catalog keeps of it: the copy must be of exactly this file.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) info: Vec<u8>,
+}
+
+/// All were copied, or were there.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct CopyReply {}
+
+/// Node to node: send a segment's file.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct FileOpen {
+    /// Of the leader of both.
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) table: u32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) slice: u32,
+    #[prost(uint64, tag = "4")]
+    pub(crate) segment: u64,
+}
+
+/// A part of a file, from front to back; the last has no bytes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FilePart {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) bytes: Bytes,
+    /// Of the bytes at their place in this file.
+    #[prost(fixed64, tag = "2")]
+    pub(crate) checksum: u64,
+    /// In the last part: the length of the file.
+    #[prost(uint64, tag = "3")]
+    pub(crate) byte_count: u64,
 }

@@ -96,6 +96,7 @@ impl Fixture {
         let next_id = Arc::clone(&self.next_id);
         WriteTarget {
             version: Arc::new(version.clone()),
+            slices: self.node.own_slices(),
             new_segment_id: Arc::new(move || SegmentId(next_id.fetch_add(1, Ordering::Relaxed))),
         }
     }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 /// A process that ran this long had started well.
-const STARTED_WELL: Duration = Duration::from_secs(30);
+const STARTED_WELL: Duration = Duration::from_secs(3);
 /// How long a process may take to stop.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -65,6 +65,7 @@ impl Supervisor {
         config.file.cluster = ClusterConfig {
             nodes: urls,
             slices_per_node: Some(shape.slices_per_node),
+            copies: config.file.cluster.copies,
             authority: Some(files.authority),
             certificate: Some(files.certificate),
             key: Some(files.key),

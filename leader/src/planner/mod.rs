@@ -37,7 +37,7 @@ use large_limit::LargeLimitRule;
 use stages::Stages;
 
 pub(crate) use motion::WriteEnd;
-pub use stages::Nodes;
+pub use stages::{Nodes, StandIns};
 
 /// The stack of a planning thread. What [`sql::Limits`] lets through is plannable on it.
 pub const STACK_BYTES: usize = 64 << 20;

@@ -15,6 +15,7 @@ use sql::{Binder, Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTab
 
 use crate::catalog::system::{PG_CATALOG, SystemCatalog};
 use crate::catalog::{Snapshot, TableEntry};
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::error::Result;
 
@@ -116,7 +117,11 @@ impl Binding {
     }
 
     fn system_catalog(&self) -> SystemCatalog {
-        SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values))
+        let catalog = SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values));
+        match &self.engine.cluster {
+            Cluster::Alone(_) => catalog,
+            Cluster::Nodes(nodes) => catalog.with_nodes(nodes),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::garbage::{Garbage, SegmentFiles};
 use super::lock::LockTable;
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
 use crate::catalog::{Change, Snapshot};
+use crate::cluster::Piece;
 use crate::error::{Error, Result};
 
 /// Reservations of segment ids that are noted in the log at once.
@@ -156,7 +157,7 @@ impl TransactionManager {
     }
 
     /// Segments that no snapshot from now on will have, but that somebody may still read.
-    pub(crate) fn held_garbage(&self) -> Vec<(TableId, SegmentId)> {
+    pub(crate) fn held_garbage(&self) -> Vec<Piece> {
         self.garbage.held()
     }
 

@@ -25,6 +25,7 @@ use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
 use crate::catalog::Snapshot;
+use crate::cluster::NodeSet;
 use crate::engine::SUPERUSER;
 
 /// The schema of the system catalog.
@@ -43,12 +44,20 @@ const ENCODING_UTF8: u32 = 6;
 pub struct SystemCatalog {
     snapshot: Arc<Snapshot>,
     session: Arc<SessionValues>,
+    /// None if there is one node, in this process.
+    nodes: Option<Arc<NodeSet>>,
 }
 
 impl SystemCatalog {
     /// The system catalog of a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, session: Arc<SessionValues>) -> Self {
-        Self { snapshot, session }
+        Self { snapshot, session, nodes: None }
+    }
+
+    /// The same, of a cluster of several nodes.
+    #[must_use]
+    pub fn with_nodes(self, nodes: &Arc<NodeSet>) -> Self {
+        Self { nodes: Some(Arc::clone(nodes)), ..self }
     }
 
     /// The system table of that name, ready to be scanned.
