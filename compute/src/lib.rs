@@ -30,6 +30,7 @@ pub mod service;
 mod compact;
 mod merge_share;
 mod node;
+mod peak_memory;
 mod statistics;
 mod table;
 mod write;
@@ -38,5 +39,6 @@ mod write;
 mod tests;
 
 pub use node::{Node, NodeConfig};
+pub use peak_memory::PeakMemory;
 pub use table::{Distribution, Home, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

@@ -31,7 +31,8 @@ use datafusion_distributed::{
 };
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use url::Url;
-use watched::WatchedExec;
+
+pub(super) use watched::WatchedExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
