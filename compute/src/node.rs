@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <data directory>/slice_<slice>/<table id>-<segment id>.seg     both ids in hexadecimal
-//! <data directory>/spill/                                        emptied at every start
+//! <data directory>/spill/                                        emptied at every start; or elsewhere
 //! <data directory>/membership                                    of a node of several: whose it is
 //! ```
 //!
@@ -26,7 +26,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
 use storage::ids::{SegmentId, SliceId, TableId};
-use storage::io::{Io, TEMPORARY_SUFFIX};
+use storage::io::{DiskIo, Io, TEMPORARY_SUFFIX};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
@@ -34,6 +34,7 @@ use storage::statistics::SegmentInfo;
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
 use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
+use crate::profile::Profile;
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -50,8 +51,12 @@ pub struct NodeConfig {
     pub memory_bytes: usize,
     /// Memory for column chunks read from disk, bytes.
     pub cache_bytes: usize,
+    /// Where queries spill; everything in it is removed when the node opens.
+    pub spill_dir: PathBuf,
     /// Disk space for spilling, bytes.
     pub spill_bytes_max: u64,
+    /// What kind of machine it is on.
+    pub profile: Profile,
 }
 
 /// A compute node's resources, shared by all its queries.
@@ -102,12 +107,13 @@ impl Node {
                 }
             }
         }
-        let spill_dir = config.data_dir.join("spill");
         let limits = MemoryLimits {
             memory_bytes: config.memory_bytes,
-            spill_dir,
+            spill_dir: config.spill_dir.clone(),
             spill_bytes_max: config.spill_bytes_max,
         };
+        let disk = DiskIo::new(Arc::clone(&config.io), config.profile.disk());
+        let config = NodeConfig { io: Arc::new(disk), ..config };
         Ok(Arc::new(Self {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,

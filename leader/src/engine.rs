@@ -277,7 +277,9 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
         node: 0,
         memory_bytes: config.query_memory_bytes(),
         cache_bytes: config.cache_bytes(),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir.join("node0")),
         spill_bytes_max: config.spill_bytes_max(),
+        profile: config.profile(),
     })?)
 }
 
@@ -286,7 +288,7 @@ fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
-        spill_dir: config.data_dir.join("spill"),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir),
         spill_bytes_max: config.spill_bytes_max(),
     };
     let parts = NodeSetParts {

@@ -26,7 +26,7 @@ use super::EPOCH_HEADER;
 use super::channel::NodeChannels;
 use super::failure::to_status;
 use super::frames::FrameWriter;
-use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
+use super::messages::{Frame, Head, Measured, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::rpc::ClusterService;
 use super::session::Sessions;
 use super::tasks::Tasks;
@@ -127,11 +127,13 @@ impl NodeServer {
         let task = self.tasks.open(&mut headers);
         // Checked once the task can be ended: a leader that takes over ends all that it finds.
         self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
-        let (closing, closed) = oneshot::channel::<()>();
+        let (closing, closed) = oneshot::channel::<Option<Measured>>();
         // Whatever ends this stream, the query has ended: the leader closes it, or is gone.
         let rest = futures::stream::once(async move {
             while let Ok(Some(_)) = incoming.message().await {}
-            drop((task, closing));
+            // The leader may be gone: then nobody wants to know.
+            let _ = closing.send(task.measured());
+            drop(task);
         });
         let rest = rest.filter_map(|()| futures::future::ready(None)).boxed();
         let worker = self.worker.clone();
@@ -143,13 +145,17 @@ impl NodeServer {
             Some(Err(error)) => return Err(Status::internal(error.to_string())),
             None => return Err(Status::internal("a task was not opened")),
         };
-        // The replies say nothing yet; the channel stays until the query has ended.
-        let silent = futures::stream::once(async move {
+        // The library's replies say nothing that is sent on; the channel stays until the query has
+        // ended, and what was measured is the last word.
+        let last = futures::stream::once(async move {
             let _replies = replies;
-            // The sender is never used: it is dropped when the query has ended.
-            let _ = closed.await;
+            closed.await.ok().flatten()
         });
-        Ok(silent.filter_map(|()| futures::future::ready(None)).boxed())
+        let last = last.filter_map(|measured| {
+            let reply = measured.map(|measured| Ok(TaskReply { measured: Some(measured) }));
+            futures::future::ready(reply)
+        });
+        Ok(last.boxed())
     }
 
     /// Starts a partition of a task.

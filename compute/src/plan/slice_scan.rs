@@ -165,6 +165,12 @@ impl SliceScanExec {
         &self.projection
     }
 
+    /// Conditions over the table's columns, all of which a row fulfils that is returned; without
+    /// those that other operators refine while the scan runs.
+    pub fn filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.filters
+    }
+
     /// Another scan of the same table that has not run.
     fn renew(&self) -> Self {
         Self {

@@ -12,6 +12,7 @@ use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::{ObjectStorage, ObjectStoreConfig};
 use compute::plan::slice_write::written_segments;
+use compute::profile::Profile;
 use compute::service::{CopyItem, NodeClient};
 use compute::{Distribution, Home, Node, NodeConfig, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
@@ -76,7 +77,9 @@ impl TestCluster {
                 node: number,
                 memory_bytes: 256 << 20,
                 cache_bytes: 16 << 20,
+                spill_dir: directory.path().join(format!("spill{number}")),
                 spill_bytes_max: 1 << 30,
+                profile: Profile::default(),
             });
             let identity = identity(directory.path(), &format!("node-{number}"));
             let objects = ObjectStorage::new(ObjectStoreConfig::default(), []).unwrap();

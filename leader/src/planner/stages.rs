@@ -33,7 +33,8 @@ use datafusion_distributed::{
 use tokio::sync::watch;
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use url::Url;
-use watched::WatchedExec;
+
+pub(super) use watched::WatchedExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
 

@@ -20,6 +20,7 @@ mod value;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
@@ -104,6 +105,14 @@ impl SystemCatalog {
     fn is_superuser(&self) -> bool {
         self.snapshot.user(&self.session.current_user).is_some_and(|user| user.superuser)
     }
+}
+
+/// The system table that has exactly these columns.
+pub(crate) fn table_with_columns(schema: &Schema) -> Option<&'static str> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let mut tables = table::all().iter();
+    let found = tables.find(|table| table.columns.iter().map(|column| column.name).eq(names()));
+    found.map(|table| table.name)
 }
 
 /// Whether pg_catalog has a table of that name.
