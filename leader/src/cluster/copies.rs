@@ -155,10 +155,11 @@ struct Holding {
     since_audit: Option<HashSet<SegmentId>>,
 }
 
-/// What a node lacks.
+/// What a node lacks. It keeps nothing wanted that nobody else wants: what was dropped meanwhile is
+/// gone from here with the next audit.
 #[derive(Debug)]
 struct Missing {
-    pieces: HashMap<SegmentId, Piece>,
+    pieces: HashMap<SegmentId, Pending>,
     /// How many of them are of each node's slices.
     of_node: Vec<usize>,
     everywhere: usize,
@@ -344,8 +345,9 @@ impl Copies {
             return NextBatch::Nothing;
         }
         let mut by_source: HashMap<usize, (u64, Vec<Piece>)> = HashMap::new();
-        for piece in missing.pieces.values().filter(|piece| !skip.contains(&piece.info.id)) {
-            let source = self.holders(piece).find(|holder| {
+        let wanted = missing.pieces.values().filter_map(Pending::piece);
+        for piece in wanted.filter(|piece| !skip.contains(&piece.info.id)) {
+            let source = self.holders(&piece).find(|holder| {
                 *holder != node
                     && state.nodes[*holder]
                         .missing
@@ -355,7 +357,7 @@ impl Copies {
             let Some(from) = source else { continue };
             let (bytes, pieces) = by_source.entry(from).or_default();
             *bytes += piece.info.byte_count;
-            pieces.push(piece.clone());
+            pieces.push(piece);
             if pieces.len() >= BATCH_SEGMENTS_MAX || *bytes >= BATCH_BYTES_MAX {
                 break;
             }
@@ -463,7 +465,7 @@ impl Missing {
 
     fn insert(&mut self, layout: Layout, piece: Piece) {
         let (everywhere, slice) = (piece.everywhere, piece.slice.0 as usize);
-        if self.pieces.insert(piece.info.id, piece).is_none() {
+        if self.pieces.insert(piece.info.id, Pending::new(&piece)).is_none() {
             *self.count(layout, everywhere, slice) += 1;
         }
     }
