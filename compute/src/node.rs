@@ -59,6 +59,21 @@ pub struct NodeConfig {
     pub profile: Profile,
 }
 
+/// Writes that leave nothing behind.
+#[derive(Debug)]
+struct Abandoned {
+    /// Those of leaders before this one: their segments have smaller ids.
+    before: SegmentId,
+    /// Those that this leader has given up, each with its ids.
+    writes: Vec<Range<u64>>,
+}
+
+impl Default for Abandoned {
+    fn default() -> Self {
+        Self { before: SegmentId(0), writes: Vec::new() }
+    }
+}
+
 /// A compute node's resources, shared by all its queries.
 pub struct Node {
     config: NodeConfig,
@@ -68,8 +83,8 @@ pub struct Node {
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
     next_copy: AtomicU64,
-    /// Ids of segments of writes that the leader has given up.
-    abandoned: Mutex<Vec<Range<u64>>>,
+    /// Which writes were given up.
+    abandoned: Mutex<Abandoned>,
 }
 
 struct OpenSegment {
@@ -232,22 +247,25 @@ impl Node {
     /// given up; if it still runs, it ends with an error and leaves nothing either. Returns the
     /// number of files removed.
     pub fn abandon_segments(&self, table: TableId, ids: Range<u64>) -> Result<usize, Error> {
-        self.abandoned.lock().push(ids.clone());
+        self.abandoned.lock().writes.push(ids.clone());
         self.remove_files(|of, segment| {
             of == Some(table) && segment.is_some_and(|segment| ids.contains(&segment.0))
         })
     }
 
-    /// Whether the segment belongs to a write that was given up.
+    /// Whether a write that makes this segment was given up, or its leader replaced.
     pub(crate) fn is_abandoned(&self, segment: SegmentId) -> bool {
-        self.abandoned.lock().iter().any(|ids| ids.contains(&segment.0))
+        segment < self.abandoned.lock().before || self.is_given_up(segment)
+    }
+
+    /// Whether the leader that has opened the node has given up the write that made this segment.
+    pub(crate) fn is_given_up(&self, segment: SegmentId) -> bool {
+        self.abandoned.lock().writes.iter().any(|ids| ids.contains(&segment.0))
     }
 
     /// Gives up all writes of leaders before the one whose first segment this is.
     pub(crate) fn abandon_all_before(&self, first: SegmentId) {
-        let mut abandoned = self.abandoned.lock();
-        abandoned.clear();
-        abandoned.push(0..first.0);
+        *self.abandoned.lock() = Abandoned { before: first, writes: Vec::new() };
     }
 
     /// Whether there is any file in the node's slices.

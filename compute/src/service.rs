@@ -151,7 +151,8 @@ impl NodeService {
         // Nobody looks which files there are and can go while one comes.
         let _swept = self.swept.lock();
         self.check_leader(epoch)?;
-        if self.node.is_abandoned(segment) {
+        // A leader has segments of those before it copied too.
+        if self.node.is_given_up(segment) {
             return Err(with_sqlstate("57P03", "the leader has given up the write"));
         }
         place().map_err(storage_error)

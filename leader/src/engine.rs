@@ -29,7 +29,7 @@ use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetPart
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
-use crate::transaction::manager::{CatalogCopies, TransactionManager};
+use crate::transaction::manager::{CatalogCopies, Derived, TransactionManager};
 
 /// The superuser of a new cluster.
 pub const SUPERUSER: &str = "awsuser";
@@ -54,9 +54,19 @@ pub struct Engine {
     /// delays a cancel. Always there until the engine goes.
     query_runtime: Option<Runtime>,
     /// The scan side of tables seen lately.
-    tables: Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>,
+    tables: Arc<SliceTables>,
     /// Held as long as the server runs: two servers never share a data directory.
     _lock: File,
+}
+
+/// The scan side of tables seen lately, each with what it was made of.
+#[derive(Debug, Default)]
+struct SliceTables(Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>);
+
+impl Derived for Arc<SliceTables> {
+    fn forget_old(&self) {
+        self.0.lock().retain(|_, (known, _)| known.strong_count() > 0);
+    }
 }
 
 impl Engine {
@@ -83,6 +93,8 @@ impl Engine {
             Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
         };
         let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
+        let tables = Arc::<SliceTables>::default();
+        transactions.tell_of_commits(Box::new(Arc::clone(&tables)));
         manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
             Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
@@ -114,7 +126,7 @@ impl Engine {
             object_storage,
             planner,
             query_runtime: Some(query_runtime),
-            tables: Mutex::default(),
+            tables,
             _lock: lock,
         })
     }
@@ -165,18 +177,15 @@ impl Engine {
     /// The scan side of a table as of a snapshot. The same entry gives the same object, so that
     /// statistics are merged once.
     pub fn slice_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
-        if let Some((known, table)) = self.tables.lock().get(&entry.id)
+        if let Some((known, table)) = self.tables.0.lock().get(&entry.id)
             && known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, entry))
         {
             return Arc::clone(table);
         }
         let version = Arc::new(self.table_version(entry));
         let table = SliceTable::new(version, self.cluster.home());
-        let mut tables = self.tables.lock();
-        // What no snapshot has any more would keep its segments' files.
-        tables.retain(|_, (known, _)| known.strong_count() > 0);
-        tables.insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
-        drop(tables);
+        let made = (Arc::downgrade(entry), Arc::clone(&table));
+        self.tables.0.lock().insert(entry.id, made);
         table
     }
 

@@ -1,7 +1,7 @@
 //! The one place where commits happen: the latest snapshot, the catalog log, the ids, the locks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::runtime::SpawnedTask;
 use parking_lot::{Mutex, RwLock};
@@ -28,6 +28,12 @@ pub trait CatalogCopies: std::fmt::Debug + Send + Sync {
     fn catch_up(&self, log: &mut CatalogLog);
 }
 
+/// What others keep that was made of snapshots, and with it the segments of these.
+pub trait Derived: std::fmt::Debug + Send + Sync {
+    /// Lets go of what was made of snapshots that nobody has any more.
+    fn forget_old(&self);
+}
+
 /// Begins and commits transactions.
 #[derive(Debug)]
 pub struct TransactionManager {
@@ -43,6 +49,7 @@ pub struct TransactionManager {
     locks: Arc<LockTable>,
     garbage: Garbage,
     copies: Option<Arc<dyn CatalogCopies>>,
+    derived: OnceLock<Box<dyn Derived>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
     fenced: AtomicBool,
@@ -78,6 +85,7 @@ impl TransactionManager {
             locks: Arc::new(LockTable::default()),
             garbage: Garbage::new(files),
             copies,
+            derived: OnceLock::new(),
             fenced: AtomicBool::new(false),
         })
     }
@@ -185,9 +193,10 @@ impl TransactionManager {
         self.garbage.sweep();
     }
 
-    /// Removes files that no snapshot needs any more.
-    pub fn sweep_garbage(&self) {
-        self.garbage.sweep();
+    /// From now on, this is told of each commit, before files are removed that nobody holds.
+    pub(crate) fn tell_of_commits(&self, derived: Box<dyn Derived>) {
+        // There is one engine; a second one would be told nothing and keep files longer.
+        let _ = self.derived.set(derived);
     }
 
     fn next_ids(&self) -> NextIds {
@@ -237,6 +246,9 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     *manager.latest.write() = Arc::new(after);
     drop(log);
     drop((before, changes));
+    if let Some(derived) = manager.derived.get() {
+        derived.forget_old();
+    }
     manager.garbage.sweep();
     Ok(())
 }

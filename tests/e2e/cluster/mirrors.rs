@@ -152,25 +152,33 @@ async fn a_transaction_keeps_its_rows_when_a_node_loses_its_disk() {
     expect(&client, "CREATE TABLE later (LIKE numbers)").await;
     expect(&client, "BEGIN").await;
     expect(&client, "INSERT INTO later SELECT * FROM numbers").await;
-    lose_disk(&cluster, 0);
+    lose_disk(&cluster, 0).await;
     let other = cluster.connect().await;
     wait_until_whole(&other).await;
     // What is not committed yet was copied back too, or the other node's copy is read.
     assert_eq!(expect(&client, "SELECT count(*), sum(k) FROM later").await, [COUNTED]);
-    lose_disk(&cluster, 1);
+    lose_disk(&cluster, 1).await;
     wait_until_whole(&other).await;
     expect(&client, "COMMIT").await;
     assert_eq!(expect(&other, "SELECT count(*), sum(k) FROM later").await, [COUNTED]);
     assert_eq!(expect(&other, COUNT).await, [COUNTED]);
 }
 
-/// Kills a node and takes all its files away; it is started again at once.
-fn lose_disk(cluster: &Cluster, node: usize) {
+/// Kills a node and takes all its files away; it is started again at once. Waits until the leader has
+/// noticed, since until then everything looks whole.
+async fn lose_disk(cluster: &Cluster, node: usize) {
+    let noticed = || cluster.log().matches("lost a compute node").count();
+    let before = noticed();
     let directory = node_directory(cluster, node);
     let gone = directory.with_extension("gone");
     signal(node_process(cluster, node), "KILL");
     std::fs::rename(&directory, &gone).unwrap();
     std::fs::remove_dir_all(gone).unwrap();
+    let deadline = Instant::now() + NOTICED_WITHIN;
+    while noticed() == before {
+        assert!(Instant::now() < deadline, "node {node} is missed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +196,7 @@ async fn a_disk_that_is_lost_under_load_costs_no_row() {
     }
     for node in [0, 1] {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        lose_disk(&cluster, node);
+        lose_disk(&cluster, node).await;
         wait_until_whole(&client).await;
     }
     load.stop.store(true, Ordering::Relaxed);
