@@ -290,7 +290,8 @@ struct Encoded {
 fn encode(sample: &Sample) -> Encoded {
     let groups = [Arc::clone(&sample.array)];
     // Both aims get their share of the random samples.
-    let aim = if sample.values.len() % 2 == 0 { EncodingAim::Speed } else { EncodingAim::Size };
+    let aim =
+        if sample.values.len().is_multiple_of(2) { EncodingAim::Speed } else { EncodingAim::Size };
     let encoder = ColumnEncoder::plan(&sample.column, &groups, aim);
     Encoded { shared: encoder.shared_bytes(), chunk: encoder.encode(&sample.array) }
 }
