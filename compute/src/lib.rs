@@ -8,6 +8,7 @@
 //! * `table`: a table version as a query sees it ([`SliceTable`]);
 //! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
 //! * [`load`]: rows of objects in [`object_storage`], for COPY;
+//! * [`row_ids`]: which rows DELETE and UPDATE hit;
 //! * `write`: rows of a query or a load, as segments that wait for their commit ([`write_table`]);
 //! * [`exchange`]: how nodes execute parts of a plan for the leader and for each other, and
 //!   [`codec`]: how our plan nodes get there;
@@ -23,9 +24,11 @@ pub mod memory;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
+pub mod row_ids;
 pub mod service;
 
 mod compact;
+mod copies;
 mod merge_share;
 mod node;
 mod statistics;
@@ -35,6 +38,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use node::{Node, NodeConfig};
-pub use table::{Distribution, Home, SliceTable, TableVersion};
+pub use node::{
+    DeletionsOutcome, NewDeletions, Node, NodeConfig, RewriteGoal, RewriteRequest,
+    RewrittenSegments, StoredFile,
+};
+pub use table::{Deletions, Distribution, Home, ROW_ID_COLUMN, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

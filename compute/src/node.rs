@@ -2,7 +2,8 @@
 //! space, and how many slices share them.
 //!
 //! ```text
-//! <data directory>/slice_<slice>/<table id>-<segment id>.seg     both ids in hexadecimal
+//! <data directory>/slice_<slice>/<table id>-<segment id>.seg     all ids in hexadecimal
+//! <data directory>/slice_<slice>/<table id>-<segment id>-<vector id>.dv
 //! <data directory>/spill/                                        emptied at every start
 //! <data directory>/membership                                    of a node of several: whose it is
 //! ```
@@ -12,6 +13,14 @@
 //! The node knows no transactions: which segments belong to a table is the leader's knowledge
 //! ([`crate::table::TableVersion`]), and a file that no version names is an orphan
 //! ([`Node::sweep_orphans`]).
+
+mod deletions;
+mod file;
+mod rewrite;
+
+pub use deletions::{DeletionsOutcome, NewDeletions};
+pub use file::StoredFile;
+pub use rewrite::{RewriteGoal, RewriteRequest, RewrittenSegments};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -24,8 +33,9 @@ use datafusion::common::Result as QueryResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
-use storage::ids::{SegmentId, SliceId, TableId};
-use storage::io::{Io, TEMPORARY_SUFFIX};
+use storage::deletion_vector::DeletionVector;
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
+use storage::io::Io;
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
@@ -33,6 +43,7 @@ use storage::statistics::SegmentInfo;
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
 use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
+use file::{file_name, parse_file_name};
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -59,9 +70,11 @@ pub struct Node {
     cache: Arc<ChunkCache>,
     runtime: Arc<RuntimeEnv>,
     segments: Mutex<HashMap<SegmentId, OpenSegment>>,
+    /// Open deletion vectors.
+    vectors: Mutex<HashMap<DeletionVectorId, Arc<DeletionVector>>>,
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
-    /// Ids of segments of writes that the leader has given up.
+    /// Numbers of files of writes that the leader has given up.
     abandoned: Mutex<Vec<Range<u64>>>,
 }
 
@@ -91,6 +104,7 @@ impl Node {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,
             segments: Mutex::default(),
+            vectors: Mutex::default(),
             next_slice: AtomicUsize::new(0),
             abandoned: Mutex::default(),
             config,
@@ -133,9 +147,9 @@ impl Node {
         self.config.memory_bytes
     }
 
-    /// Removes every segment file that `known` does not name, and what an interrupted write left.
-    /// A segment that is being written or waits for its commit is unknown too: those have ids from
-    /// `below` on, and stay.
+    /// Removes every segment and deletion vector whose number `known` does not name, and what an
+    /// interrupted write left. A file that is being written or waits for its commit is unknown too:
+    /// those have numbers from `below` on, and stay.
     /// Returns the number of files removed.
     pub fn sweep_orphans(
         &self,
@@ -182,17 +196,24 @@ impl Node {
         Ok(removed)
     }
 
-    /// Removes segments that no snapshot sees any more: of a write that did not commit, or replaced
-    /// by a later version. Segments that are gone already are skipped.
-    pub fn remove_segments(
+    /// Removes files that no snapshot needs any more: of a write that did not commit, or replaced by a
+    /// later version. Files that are gone already are skipped.
+    pub fn remove_stored(
         &self,
         table: TableId,
-        segments: impl IntoIterator<Item = (SliceId, SegmentId)>,
+        files: impl IntoIterator<Item = (SliceId, StoredFile)>,
     ) -> Result<(), Error> {
-        for (slice, id) in segments {
-            self.segments.lock().remove(&id);
-            self.cache.forget(id);
-            let path = self.segment_path(table, slice, id);
+        for (slice, file) in files {
+            match file {
+                StoredFile::Segment(id) => {
+                    self.segments.lock().remove(&id);
+                    self.cache.forget(id);
+                }
+                StoredFile::DeletionVector(_, id) => {
+                    self.vectors.lock().remove(&id);
+                }
+            }
+            let path = self.file_path(table, slice, file);
             if self.config.io.len(&path)?.is_some() {
                 self.config.io.remove(&path)?;
             }
@@ -239,10 +260,13 @@ impl Node {
 
     /// The file of a segment.
     pub fn segment_path(&self, table: TableId, slice: SliceId, segment: SegmentId) -> PathBuf {
-        self.config
-            .data_dir
-            .join(format!("slice_{}", slice.0))
-            .join(format!("{:08x}-{:016x}.seg", table.0, segment.0))
+        self.file_path(table, slice, StoredFile::Segment(segment))
+    }
+
+    /// Where a file of a slice is.
+    pub fn file_path(&self, table: TableId, slice: SliceId, file: StoredFile) -> PathBuf {
+        let directory = self.config.data_dir.join(format!("slice_{}", slice.0));
+        directory.join(file_name(table, file))
     }
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
@@ -294,15 +318,4 @@ impl fmt::Debug for Node {
 
 fn slice_dir(config: &NodeConfig, slice: usize) -> PathBuf {
     config.data_dir.join(format!("slice_{slice}"))
-}
-
-/// The ids in the name of a segment's file, also of one that is still being written; a name that is
-/// not wholly of our making has no segment id.
-fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId>) {
-    let Some((table, rest)) = file.file_name().and_then(|n| n.to_str()?.split_once('-')) else {
-        return (None, None);
-    };
-    let name = rest.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(rest);
-    let segment = name.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
-    (u32::from_str_radix(table, 16).ok().map(TableId), segment.map(SegmentId))
 }

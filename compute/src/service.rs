@@ -1,5 +1,5 @@
 //! What the leader tells a node beside queries: which cluster and epoch it belongs to, whether it is
-//! alive, which files can go, and what the catalog says.
+//! alive, which files can go, which rows are deleted, and what the catalog says.
 //!
 //! A node starts closed and executes nothing. The leader opens it, with its epoch: a number that
 //! grows with each start of a leader, so that a leader that was replaced can no longer do anything.
@@ -24,7 +24,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
@@ -32,11 +32,12 @@ use self::catalog_copy::CatalogDirectory;
 use self::membership::Membership;
 use self::messages::{
     AbandonWrite, Action, ControlReply, ControlRequest, CopiedCatalog, OpenNode, Part,
-    RemoveSegments, StoreCatalog,
+    RemoveSegments, RewriteSlice, RewrittenProto, StoreCatalog, WriteDeletions,
 };
-use crate::error::with_sqlstate;
+use crate::codec::table::DeletionsProto;
+use crate::error::{chain, with_sqlstate};
 use crate::exchange::Tasks;
-use crate::node::Node;
+use crate::node::{DeletionsOutcome, Node};
 use crate::placement;
 
 pub use catalog_copy::{CatalogCopy, CatalogPart};
@@ -73,26 +74,77 @@ impl NodeService {
 
     /// Does what is asked; what goes wrong is in the answer.
     pub(crate) fn answer(&self, request: ControlRequest) -> ControlReply {
-        let reply = ControlReply {
-            node: self.node.id() as u64,
-            boot: self.boot,
-            epoch: self.epoch.load(Ordering::Acquire),
-            ..ControlReply::default()
+        let mut reply = ControlReply { node: self.node.id() as u64, ..ControlReply::default() };
+        match request.action {
+            Some(Action::WriteDeletions(write)) => {
+                if let Err((sqlstate, error)) =
+                    self.write_deletions(request.epoch, &write, &mut reply)
+                {
+                    reply.sqlstate = sqlstate;
+                    reply.error = error;
+                }
+            }
+            Some(Action::Rewrite(rewrite)) => {
+                if let Err((sqlstate, error)) = self.rewrite(request.epoch, &rewrite, &mut reply) {
+                    reply.sqlstate = sqlstate;
+                    reply.error = error;
+                }
+            }
+            Some(Action::FetchCatalog(_)) => match self.fetch_catalog() {
+                Ok(catalog) => reply.catalog = catalog,
+                Err(error) => reply.error = error,
+            },
+            action => match self.act(ControlRequest { action, ..request }) {
+                Ok(removed) => reply.removed = removed,
+                Err(error) => reply.error = error,
+            },
+        }
+        reply.boot = self.boot;
+        reply.epoch = self.epoch.load(Ordering::Acquire);
+        reply
+    }
+
+    /// Writes deletion vectors. Removes nothing, so that it waits for nobody; what it writes for a
+    /// leader that is replaced meanwhile it removes again.
+    fn write_deletions(
+        &self,
+        epoch: u64,
+        write: &WriteDeletions,
+        reply: &mut ControlReply,
+    ) -> Result<(), (String, String)> {
+        self.check_open(epoch).map_err(|error| ("57P03".to_owned(), error))?;
+        let wrong = |error: DataFusionError| ("XX000".to_owned(), error.strip_backtrace());
+        for vector in &write.vectors {
+            let new = vector.to_new().map_err(wrong)?;
+            let written = self.node.write_deletions(TableId(write.table), &new);
+            match written.map_err(|error| (error.sqlstate().to_owned(), chain(&error)))? {
+                DeletionsOutcome::Written(info) => reply.vectors.push(DeletionsProto::new(&info)),
+                DeletionsOutcome::Conflict => {
+                    reply.conflict = true;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites a slice for VACUUM; takes as long as it takes, and ends when its ids are given up.
+    fn rewrite(
+        &self,
+        epoch: u64,
+        rewrite: &RewriteSlice,
+        reply: &mut ControlReply,
+    ) -> Result<(), (String, String)> {
+        self.check_open(epoch).map_err(|error| ("57P03".to_owned(), error))?;
+        let wrong = |error: DataFusionError| ("XX000".to_owned(), error.strip_backtrace());
+        let request = rewrite.to_request(&self.node).map_err(wrong)?;
+        let rewritten = self.node.rewrite_slice(&request);
+        let rewritten = rewritten.map_err(|error| (error.sqlstate().to_owned(), chain(&error)))?;
+        let Some(rewritten) = rewritten else {
+            return Err(("57014".to_owned(), "the rewrite was given up".to_owned()));
         };
-        if let Some(Action::FetchCatalog(_)) = request.action {
-            return match self.fetch_catalog() {
-                Ok(catalog) => ControlReply { catalog, ..reply },
-                Err(error) => ControlReply { error, ..reply },
-            };
-        }
-        match self.act(request) {
-            Ok(removed) => {
-                ControlReply { removed, epoch: self.epoch.load(Ordering::Acquire), ..reply }
-            }
-            Err(error) => {
-                ControlReply { error, epoch: self.epoch.load(Ordering::Acquire), ..reply }
-            }
-        }
+        reply.rewritten = rewritten.iter().map(RewrittenProto::new).collect();
+        Ok(())
     }
 
     fn act(&self, request: ControlRequest) -> Result<u64, String> {
@@ -109,7 +161,11 @@ impl NodeService {
         }
         self.check_open(request.epoch)?;
         match action {
-            Action::Open(_) | Action::Heartbeat(_) | Action::FetchCatalog(_) => Ok(0),
+            Action::Open(_)
+            | Action::Heartbeat(_)
+            | Action::FetchCatalog(_)
+            | Action::WriteDeletions(_)
+            | Action::Rewrite(_) => Ok(0),
             Action::StoreCatalog(store) => self.store_catalog(request.epoch, store),
             Action::RemoveSegments(segments) => self.remove(&segments),
             Action::AbandonWrite(write) => self.abandon(&write),
@@ -213,9 +269,9 @@ impl NodeService {
     }
 
     fn remove(&self, segments: &RemoveSegments) -> Result<u64, String> {
-        let removed = segments.segments.iter().map(|one| (SliceId(one.slice), SegmentId(one.id)));
+        let removed = segments.segments.iter().map(|one| (SliceId(one.slice), one.to_file()));
         self.node
-            .remove_segments(TableId(segments.table), removed)
+            .remove_stored(TableId(segments.table), removed)
             .map_err(|error| error.to_string())?;
         Ok(segments.segments.len() as u64)
     }

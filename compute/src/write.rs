@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What is written is durable but visible to nobody: the caller hands the segments to the leader's
-//! commit, or gives them up with [`crate::node::Node::remove_segments`]. If the write fails or is
+//! commit, or gives them up with [`crate::node::Node::remove_stored`]. If the write fails or is
 //! dropped half way, it removes its files itself.
 
 mod buffer;

@@ -5,6 +5,7 @@
 //! removals that wait for it. What a node holds is never asked of it: that is the catalog's knowledge.
 
 mod catalog_copies;
+mod deletions;
 mod node_set;
 mod watch;
 mod write;
@@ -20,17 +21,20 @@ pub mod supervisor;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use compute::layout::Layout;
-use compute::{Home, Node};
+use compute::{Home, NewDeletions, Node, StoredFile};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use storage::ids::{SegmentId, SliceId, TableId};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{SliceId, TableId};
 
+use crate::error::Result;
 use crate::transaction::garbage::SegmentFiles;
 
 pub(crate) use node_set::Known;
 pub use node_set::{NodeSet, NodeSetParts};
 pub(crate) use watch::CatchUp;
-pub(crate) use write::write;
+pub(crate) use write::{Replaced, delete, replace, write};
 
 /// Where tables live.
 #[derive(Debug, Clone)]
@@ -71,16 +75,28 @@ impl Cluster {
 #[derive(Debug)]
 pub struct ClusterFiles(pub Cluster);
 
+#[async_trait]
 impl SegmentFiles for ClusterFiles {
-    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId) {
+    fn remove(&self, table: TableId, slice: SliceId, file: StoredFile) {
         match &self.0 {
             Cluster::Alone(node) => {
-                if let Err(error) = node.remove_segments(table, [(slice, segment)]) {
-                    tracing::warn!(table = table.0, slice = slice.0, segment = segment.0, %error,
-                        "could not remove a segment file; the next start removes it");
+                if let Err(error) = node.remove_stored(table, [(slice, file)]) {
+                    tracing::warn!(table = table.0, slice = slice.0, ?file, %error,
+                        "could not remove a file of a table; the next start removes it");
                 }
             }
-            Cluster::Nodes(nodes) => nodes.remove_segment(table, slice, segment),
+            Cluster::Nodes(nodes) => nodes.remove_stored(table, slice, file),
+        }
+    }
+
+    async fn write_deletions(
+        &self,
+        table: TableId,
+        new: Vec<NewDeletions>,
+    ) -> Result<Option<Vec<DeletionVectorInfo>>> {
+        match &self.0 {
+            Cluster::Alone(node) => deletions::write_here(node, table, new).await,
+            Cluster::Nodes(nodes) => deletions::write_on_nodes(nodes, table, new).await,
         }
     }
 }

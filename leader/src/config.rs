@@ -45,6 +45,8 @@ pub struct FileConfig {
     pub tls: TlsConfig,
     /// Memory of the node.
     pub memory: MemoryConfig,
+    /// What the server does without being asked.
+    pub maintenance: MaintenanceConfig,
     /// The nodes of a cluster of several processes.
     pub cluster: ClusterConfig,
     /// The file itself.
@@ -194,6 +196,20 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// The private key.
     pub key: Option<PathBuf>,
+}
+
+/// What the server does without being asked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaintenanceConfig {
+    /// VACUUM tables with many deleted rows or many small segments, when there is time.
+    pub automatic_vacuum: bool,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { automatic_vacuum: true }
+    }
 }
 
 /// Memory of the node, bytes; absent values are derived from the machine.

@@ -30,7 +30,9 @@ use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetPart
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
+use crate::session::temporary::drop_leftovers;
 use crate::transaction::manager::{CatalogCopies, TransactionManager};
+use crate::vacuum::automatic;
 
 /// The superuser of a new cluster.
 pub const SUPERUSER: &str = "awsuser";
@@ -54,6 +56,10 @@ pub struct Engine {
     /// Where CPU-bound query work runs; apart from the connections', so that a busy query never
     /// delays a cancel. Always there until the engine goes.
     query_runtime: Option<Runtime>,
+    /// What goes on beside the sessions.
+    background: Mutex<JoinSet<()>>,
+    /// Held by the one VACUUM that runs.
+    vacuum: tokio::sync::Mutex<()>,
     /// The scan side of tables seen lately.
     tables: Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>,
     /// Held as long as the server runs: two servers never share a data directory.
@@ -109,13 +115,17 @@ impl Engine {
             object_storage,
             planner,
             query_runtime: Some(query_runtime),
+            background: Mutex::new(JoinSet::new()),
+            vacuum: tokio::sync::Mutex::default(),
             tables: Mutex::default(),
             _lock: lock,
         })
     }
 
-    /// Makes the database and its superuser at first start.
+    /// Makes the database and its superuser at first start, and ends what a crash has left of
+    /// sessions.
     pub async fn bootstrap(&self) -> Result<()> {
+        drop_leftovers(self).await?;
         if self.transactions.snapshot().user(SUPERUSER).is_some() {
             return Ok(());
         }
@@ -167,12 +177,53 @@ impl Engine {
         }
         let version = Arc::new(self.table_version(entry));
         let table = SliceTable::new(version, self.cluster.home());
-        let mut tables = self.tables.lock();
-        // What no snapshot has any more would keep its segments' files.
-        tables.retain(|_, (known, _)| known.strong_count() > 0);
-        tables.insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
-        drop(tables);
+        self.forget_old_tables();
+        self.tables.lock().insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
         table
+    }
+
+    /// Begins what goes on beside the sessions, as the configuration wants it.
+    pub fn start_maintenance(self: &Arc<Self>) {
+        if self.config.file.maintenance.automatic_vacuum {
+            self.background.lock().spawn(automatic::run(Arc::downgrade(self)));
+        }
+    }
+
+    /// Whether a query is running.
+    pub fn runs_queries(&self) -> bool {
+        self.query_handle().metrics().num_alive_tasks() > 0
+    }
+
+    /// Waits until no other VACUUM runs.
+    pub async fn vacuum_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.vacuum.lock().await
+    }
+
+    /// The pace of a VACUUM that somebody waits for.
+    pub fn always_go_on(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        Arc::new(|| true)
+    }
+
+    /// Lets go of tables as they were before: they would keep their files.
+    pub fn forget_old_tables(&self) {
+        self.tables.lock().retain(|_, (known, _)| known.strong_count() > 0);
+    }
+
+    /// The scan side of a table whose rows a statement changes: with their ids. Of a table that every
+    /// node has it reads the copy of the first one, whichever node asks, so that a row has one id.
+    pub fn target_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
+        let mut version = self.slice_table(entry).version().with_row_ids();
+        if self.has_copies(entry) {
+            version.distribution = compute::Distribution::Even;
+            let first = self.cluster.layout().slices_of(0);
+            version.slices[first.end..].iter_mut().for_each(Vec::clear);
+        }
+        SliceTable::new(Arc::new(version), self.cluster.home())
+    }
+
+    /// Whether every one of several nodes has all rows of the table.
+    pub fn has_copies(&self, entry: &TableEntry) -> bool {
+        entry.distribution == DistributionStyle::All && self.cluster.layout().nodes() > 1
     }
 
     /// What the node needs to know of a table.
@@ -189,6 +240,7 @@ impl Engine {
             },
             placement_fingerprint: entry.placement_fingerprint,
             slices: entry.slices.clone(),
+            deletions: Arc::clone(&entry.deletions),
         }
     }
 
@@ -295,15 +347,15 @@ fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> 
     }))
 }
 
-/// What nodes must keep: the segments of the snapshot, and those that older readers hold.
+/// What nodes must keep: the files of the snapshot, and those that older readers hold.
 fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
     let snapshot = transactions.snapshot();
     let known = snapshot.tables().map(|table| KnownTable {
         table: table.id,
-        segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
+        segments: table.files().map(|(_, file)| file.number()).collect(),
     });
     let held = transactions.held_garbage().into_iter();
-    let held = held.map(|(table, segment)| KnownTable { table, segments: vec![segment] });
+    let held = held.map(|(table, file)| KnownTable { table, segments: vec![file.number()] });
     known.chain(held).collect()
 }
 

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use arrow::error::ArrowError;
+use compute::error::SYNC_FAILED;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use sql::error::ErrorKind;
+use storage::ids::{TableId, Xid};
 
 use crate::pgwire::report::Report;
 
@@ -29,6 +31,15 @@ pub enum Error {
         detail: Option<String>,
         /// What to do.
         hint: Option<String>,
+    },
+    /// Another transaction has deleted or updated rows that this one wants to delete or update, since
+    /// this one's snapshot; the client begins again.
+    #[error("1023")]
+    Conflict {
+        /// The table.
+        table: TableId,
+        /// The other transaction, if it is known.
+        other: Option<Xid>,
     },
     /// COPY met a row or an object that it cannot load; the client acts.
     #[error(transparent)]
@@ -85,6 +96,32 @@ impl Error {
         }
     }
 
+    /// Names both sides of a conflict, in Redshift's words; other kinds stay as they are.
+    #[must_use]
+    pub fn of_transaction(self, own: Xid, process_id: i32) -> Self {
+        let Self::Conflict { table, other } = self else { return self };
+        let others = other.map_or(String::new(), |other| format!("{}, ", other.0));
+        let detail = format!(
+            "Serializable isolation violation on table - {}, transactions forming the cycle are: \
+             {others}{} (pid:{process_id})",
+            table.0, own.0
+        );
+        Self::statement(code::INTERNAL_ERROR, "1023").with_detail(detail)
+    }
+
+    /// Whether a file could not be made durable, so that nothing is known about what is on disk.
+    pub fn is_sync_failure(&self) -> bool {
+        match self {
+            Self::Storage(error) => is_failed_sync(error),
+            Self::Compute(compute::error::Error::Storage(error)) => is_failed_sync(error),
+            Self::Compute(compute::error::Error::Write { sqlstate, .. }) => sqlstate == SYNC_FAILED,
+            Self::DataFusion(error) => {
+                sql::error::raised(error).is_some_and(|(code, _)| code == SYNC_FAILED)
+            }
+            _ => false,
+        }
+    }
+
     /// Adds a HINT line; other kinds stay as they are.
     #[must_use]
     pub fn with_hint(self, text: impl Into<String>) -> Self {
@@ -95,6 +132,10 @@ impl Error {
             other => other,
         }
     }
+}
+
+fn is_failed_sync(error: &storage::error::Error) -> bool {
+    matches!(error, storage::error::Error::SyncFailed { .. })
 }
 
 /// SQLSTATEs that statements of this crate raise, by name.
@@ -177,6 +218,14 @@ impl From<Error> for Report {
             }
             Error::Load(error) => load_report(&error),
             Error::DataFusion(error) => engine_report(&error),
+            Error::Conflict { table, .. } => {
+                let detail = format!("Serializable isolation violation on table - {}", table.0);
+                Report::error(code::INTERNAL_ERROR, "1023").with_detail(detail)
+            }
+            Error::Compute(compute::error::Error::Write { sqlstate, reason, node }) => {
+                tracing::error!(node, reason, "a compute node could not write");
+                Report::error(sqlstate, format!("compute node {node}: {reason}"))
+            }
             Error::Canceled => {
                 Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
             }
@@ -209,13 +258,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whether the catalog could not be written for want of space.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
 /// 53100 when a disk is full, else XX000.
 fn code_of_io(error: &Error) -> &'static str {
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::StorageFull
-        {
+        let full = match (cause.downcast_ref(), cause.downcast_ref::<rusqlite::Error>()) {
+            (Some(io), _) => {
+                let io: &std::io::Error = io;
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(io.kind(), StorageFull | QuotaExceeded)
+            }
+            (None, Some(catalog)) => is_full(catalog),
+            (None, None) => false,
+        };
+        if full {
             return code::DISK_FULL;
         }
         next = cause.source();

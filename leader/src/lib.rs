@@ -31,5 +31,6 @@ mod start;
 mod statement;
 pub mod tls;
 pub mod transaction;
+pub mod vacuum;
 
 pub use start::{log_to_stderr, serve_until_stopped, serve_with_nodes};

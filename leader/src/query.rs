@@ -54,9 +54,13 @@ pub async fn execute(
         return statement::end_block(session, &statement.statement).await;
     }
     session.check_not_failed()?;
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::Canceled),
         result = statement::run(session, statement, parameters) => result,
-    }
+    };
+    result.map_err(|error| {
+        session.engine().transactions.fence_after(&error);
+        session.named(error)
+    })
 }

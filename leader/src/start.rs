@@ -86,6 +86,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
         }
     }
     engine.bootstrap().await?;
+    engine.start_maintenance();
     let listen = engine.config.listen;
     let listener = TcpListener::bind(listen)
         .await

@@ -22,9 +22,9 @@ pub mod rewrite;
 pub mod statement;
 pub mod types;
 
-pub use binder::{Binder, VERSION, parameter_types};
+pub use binder::{Binder, MergeStep, MergeSteps, VERSION, parameter_types};
 pub use catalog::{
-    Catalog, ResolvedTable, SYSTEM_SCHEMA, SessionValues, TargetColumn, TargetTable,
+    Catalog, ROW_ID_COLUMN, ResolvedTable, SYSTEM_SCHEMA, SessionValues, TargetColumn, TargetTable,
 };
 pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};

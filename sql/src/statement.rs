@@ -37,6 +37,10 @@ pub enum Statement {
     Truncate(TableName),
     /// DELETE
     Delete(Delete),
+    /// UPDATE
+    Update(Update),
+    /// MERGE
+    Merge(Box<Merge>),
     /// EXPLAIN
     Explain(Explain),
     /// SET
@@ -213,6 +217,8 @@ pub struct TableAttributes {
 pub struct CreateTable {
     /// The new table.
     pub name: TableName,
+    /// TEMPORARY, or a name that begins with #.
+    pub temporary: bool,
     /// IF NOT EXISTS
     pub if_not_exists: bool,
     /// The columns, without those of `like`.
@@ -272,6 +278,8 @@ pub enum Constraint {
 pub struct CreateTableAs {
     /// The new table.
     pub name: TableName,
+    /// TEMPORARY, or a name that begins with #.
+    pub temporary: bool,
     /// IF NOT EXISTS
     pub if_not_exists: bool,
     /// Column names; empty to take those of the query.
@@ -315,9 +323,11 @@ pub struct DropSchema {
     pub cascade: bool,
 }
 
-/// DELETE [FROM] table [USING ...] [WHERE ...]
+/// [WITH ...] DELETE [FROM] table [USING ...] [WHERE ...]
 #[derive(Debug, Clone)]
 pub struct Delete {
+    /// WITH
+    pub with: Option<ast::With>,
     /// The target.
     pub table: TableName,
     /// Its alias.
@@ -326,6 +336,72 @@ pub struct Delete {
     pub using: Vec<ast::TableWithJoins>,
     /// WHERE
     pub selection: Option<ast::Expr>,
+}
+
+/// [WITH ...] UPDATE table SET ... [FROM ...] [WHERE ...]
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// WITH
+    pub with: Option<ast::With>,
+    /// The target.
+    pub table: TableName,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// SET
+    pub assignments: Vec<Assignment>,
+    /// FROM
+    pub from: Vec<ast::TableWithJoins>,
+    /// WHERE
+    pub selection: Option<ast::Expr>,
+}
+
+/// column = value
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The column of the target.
+    pub column: String,
+    /// Its new value.
+    pub value: InsertValue,
+}
+
+/// MERGE INTO table USING source ON condition ...
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// The target.
+    pub table: TableName,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// USING
+    pub source: ast::TableFactor,
+    /// ON
+    pub condition: ast::Expr,
+    /// What is done.
+    pub action: MergeAction,
+}
+
+/// What MERGE does with the rows of its source.
+#[derive(Debug, Clone)]
+pub enum MergeAction {
+    /// WHEN MATCHED ... WHEN NOT MATCHED THEN INSERT
+    Clauses {
+        /// Of rows of the target that match.
+        matched: MergeMatched,
+        /// The named columns of INSERT; empty if none are named.
+        columns: Vec<String>,
+        /// VALUES
+        values: Vec<InsertValue>,
+    },
+    /// REMOVE DUPLICATES
+    RemoveDuplicates,
+}
+
+/// WHEN MATCHED THEN
+#[derive(Debug, Clone)]
+pub enum MergeMatched {
+    /// UPDATE SET
+    Update(Vec<Assignment>),
+    /// DELETE
+    Delete,
 }
 
 /// EXPLAIN

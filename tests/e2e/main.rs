@@ -15,6 +15,7 @@ mod raw_wire;
 
 mod cancel;
 mod catalog;
+mod changes;
 mod cluster;
 mod copy;
 mod cursors;

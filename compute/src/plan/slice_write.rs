@@ -4,6 +4,9 @@
 //! The leader gave each task of the write a range of segment ids; task `t` takes from
 //! `first_segment + t * SEGMENTS_PER_TASK` on. A write that fails anywhere is undone by the range
 //! ([`crate::Node::abandon_segments`]), whatever its tasks had written by then.
+//!
+//! Of an UPDATE the rows come with the ids of those that they replace, in the last column; which
+//! these are is returned too, as [`super::delete_rows`] does it.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,6 +19,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
@@ -27,15 +31,22 @@ use datafusion::physical_plan::{
 use datafusion_distributed::DistributedTaskContext;
 use prost::Message;
 use storage::ids::{SegmentId, SliceId};
+use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use crate::codec::table::TableProto;
+use super::delete_rows::{
+    RowTarget, RowTargetProto, copies_to_proto, deleted_columns, deleted_fields, find_in_copy,
+};
+use crate::codec::table::{SliceProto, TableProto};
 use crate::codec::{Decoder, missing, unreadable};
+use crate::copies::CopyMatcher;
+use crate::row_ids::{take_old_rows, take_row_ids};
 use crate::table::{Home, TableVersion};
-use crate::write::{WriteOutcome, WriteTarget, write_table};
+use crate::write::{WriteOutcome, WriteTarget, write_streams};
 
-/// Segments that one task of a write may make.
-pub const SEGMENTS_PER_TASK: u64 = 1 << 20;
+/// Segments that one task of a write may make. Ids are never given again, and 2^44 of them have a
+/// place in a row id: enough for 2^28 tasks.
+pub const SEGMENTS_PER_TASK: u64 = 1 << 16;
 
 /// Writes its input to the slices of the node that executes it.
 #[derive(Debug)]
@@ -43,6 +54,8 @@ pub struct SliceWriteExec {
     version: Arc<TableVersion>,
     home: Home,
     first_segment: u64,
+    /// Set if the rows replace others.
+    replaces: Option<RowTarget>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
@@ -54,6 +67,11 @@ pub(crate) struct SliceWriteProto {
     table: Option<TableProto>,
     #[prost(uint64, tag = "2")]
     first_segment: u64,
+    #[prost(message, optional, tag = "3")]
+    replaces: Option<RowTargetProto>,
+    /// The copies of a table that every node has, if rows of them are replaced.
+    #[prost(message, repeated, tag = "4")]
+    copies: Vec<SliceProto>,
 }
 
 /// The segment ids that a write with that first id and that many tasks may use.
@@ -75,12 +93,23 @@ impl SliceWriteExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { version, home, first_segment, input, properties: Arc::new(properties) }
+        let properties = Arc::new(properties);
+        Self { version, home, first_segment, replaces: None, input, properties }
+    }
+
+    /// The same write of rows that replace others, whose ids are the last column of the input.
+    #[must_use]
+    pub fn replacing(mut self, replaces: Option<RowTarget>) -> Self {
+        self.replaces = replaces;
+        self
     }
 
     pub(crate) fn to_proto(&self) -> Result<SliceWriteProto> {
         let table = Some(TableProto::new(&self.version)?);
-        Ok(SliceWriteProto { table, first_segment: self.first_segment })
+        let replaces = self.replaces.as_ref().map(RowTarget::to_proto);
+        let has_copies = self.replaces.as_ref().is_some_and(|target| target.has_copies);
+        let copies = if has_copies { copies_to_proto(&self.version)? } else { Vec::new() };
+        Ok(SliceWriteProto { table, first_segment: self.first_segment, replaces, copies })
     }
 
     pub(crate) fn from_proto(
@@ -90,12 +119,21 @@ impl SliceWriteExec {
     ) -> Result<Self> {
         let node = &decoder.site.node;
         let table = proto.table.ok_or_else(|| missing("the table of a write"))?;
-        let version = table.into_version(node.layout().slices())?;
-        if version.arrow_schema.fields().len() != input.schema().fields().len() {
+        let mut version = table.into_version(node.layout().slices())?;
+        proto.copies.iter().try_for_each(|slice| slice.put_into(&mut version))?;
+        let replaces = proto.replaces.as_ref().map(RowTarget::from_proto).transpose()?;
+        let own = version.schema.columns.len();
+        let columns = match &replaces {
+            None => own,
+            Some(target) if target.has_copies => 2 * own + 1,
+            Some(_) => own + 1,
+        };
+        if columns != input.schema().fields().len() {
             return Err(unreadable("the rows of a write do not fit its table"));
         }
         let home = Home::Node(Arc::clone(node));
-        Ok(Self::new(Arc::new(version), home, proto.first_segment, input))
+        let write = Self::new(Arc::new(version), home, proto.first_segment, input);
+        Ok(write.replacing(replaces))
     }
 
     /// The ids of one task, each given out once.
@@ -110,16 +148,30 @@ impl SliceWriteExec {
 }
 
 fn result_schema() -> SchemaRef {
+    let [rows_of, rows] = deleted_fields();
     Arc::new(Schema::new(vec![
-        Field::new("slice", DataType::UInt32, false),
-        Field::new("segment", DataType::Binary, false),
+        Field::new("slice", DataType::UInt32, true),
+        Field::new("segment", DataType::Binary, true),
+        rows_of,
+        rows,
     ]))
 }
 
-fn to_batch(segments: &[(SliceId, SegmentInfo)]) -> Result<RecordBatch> {
-    let slices = UInt32Array::from_iter_values(segments.iter().map(|(slice, _)| slice.0));
-    let infos = BinaryArray::from_iter_values(segments.iter().map(|(_, info)| info.to_bytes()));
-    let columns: Vec<ArrayRef> = vec![Arc::new(slices), Arc::new(infos)];
+fn to_batch(
+    segments: &[(SliceId, SegmentInfo)],
+    deleted: &[(SegmentId, RowSet)],
+) -> Result<RecordBatch> {
+    let none = std::iter::repeat_n(None, deleted.len());
+    let slices = segments.iter().map(|(slice, _)| Some(slice.0)).chain(none);
+    let none = std::iter::repeat_n(None, deleted.len());
+    let infos = segments.iter().map(|(_, info)| Some(info.to_bytes())).chain(none);
+    let [rows_of, rows] = deleted_columns(segments.len(), deleted);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter(slices)),
+        Arc::new(BinaryArray::from_iter(infos)),
+        rows_of,
+        rows,
+    ];
     Ok(RecordBatch::try_new(result_schema(), columns)?)
 }
 
@@ -132,10 +184,11 @@ pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, Segment
         }
         let slices = batch.column(0).as_primitive::<UInt32Type>();
         let infos = batch.column(1).as_binary::<i32>();
-        for (slice, info) in slices.values().iter().zip(infos.iter()) {
+        for (slice, info) in slices.iter().zip(infos.iter()) {
+            let Some(slice) = slice else { continue };
             let info = info.ok_or_else(|| missing("the description of a segment"))?;
             let info = SegmentInfo::from_bytes(info).map_err(unreadable)?;
-            segments.push((SliceId(*slice), info));
+            segments.push((SliceId(slice), info));
         }
     }
     Ok(segments)
@@ -174,12 +227,13 @@ impl ExecutionPlan for SliceWriteExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(
+        let write = Self::new(
             Arc::clone(&self.version),
             self.home.clone(),
             self.first_segment,
             children.swap_remove(0),
-        )))
+        );
+        Ok(Arc::new(write.replacing(self.replaces.clone())))
     }
 
     fn with_new_children(
@@ -208,9 +262,33 @@ impl ExecutionPlan for SliceWriteExec {
         let node = Arc::clone(self.home.node()?);
         let target = self.target(DistributedTaskContext::from_ctx(&context).task_index);
         let input = Arc::clone(&self.input);
+        let collector = self.replaces.as_ref().map(|target| target.collector(&context));
+        let has_copies = self.replaces.as_ref().is_some_and(|target| target.has_copies);
+        let version = Arc::clone(&self.version);
+        let matcher = if has_copies {
+            Some(Arc::new(CopyMatcher::new(&version, context.memory_pool())?))
+        } else {
+            None
+        };
         let result = futures::stream::once(async move {
-            let WriteOutcome { segments, .. } = write_table(&node, target, input, context).await?;
-            to_batch(&segments)
+            let mut streams = execute_stream_partitioned(input, Arc::clone(&context))?;
+            if let Some(matcher) = &matcher {
+                let columns = version.schema.columns.len();
+                let take = |stream| take_old_rows(stream, columns, Arc::clone(matcher));
+                streams = streams.into_iter().map(take).collect::<Result<_>>()?;
+            }
+            if let Some(collector) = &collector {
+                let take = |stream| take_row_ids(stream, Arc::clone(collector));
+                streams = streams.into_iter().map(take).collect::<Result<_>>()?;
+            }
+            let WriteOutcome { segments, .. } =
+                write_streams(&node, target, streams, context).await?;
+            let deleted = match (matcher, collector) {
+                (Some(matcher), _) => find_in_copy(&node, &version, &matcher).await?,
+                (None, Some(collector)) => collector.finish(),
+                (None, None) => Vec::new(),
+            };
+            to_batch(&segments, &deleted)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(result_schema(), result)))
     }

@@ -4,19 +4,27 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::DataFusionError;
+use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{SegmentId, SliceId, TableId};
 use url::Url;
 
 use super::catalog_copy::{CatalogCopy, CatalogPart};
 use super::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, FetchCatalog, Heartbeat, OpenNode, Part,
-    RemoveSegments, SliceSegment, StoreCatalog, TableSegments,
+    AbandonWrite, Action, ControlReply, ControlRequest, FetchCatalog, Heartbeat, NewDeletionsProto,
+    OpenNode, Part, RemoveSegments, RewriteSlice, RewrittenProto, SliceSegment, StoreCatalog,
+    TableSegments, WriteDeletions,
 };
+use crate::codec::table::DeletionsProto;
 use crate::error::Error;
 use crate::exchange::NodeChannels;
 use crate::layout::Layout;
+use crate::node::{NewDeletions, RewriteRequest, RewrittenSegments, StoredFile};
 use crate::placement;
+use crate::table::TableVersion;
 
+/// VACUUM of a slice reads and writes all of it.
+const REWRITE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Opening a node reads its directories.
@@ -25,6 +33,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How slowly a node may store a catalog.
 const STORE_BYTES_PER_SECOND: u64 = 10 << 20;
+/// Writing vectors syncs a file for each.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A node as the leader of an epoch speaks to it.
 #[derive(Debug, Clone)]
@@ -34,12 +44,13 @@ pub struct NodeClient {
     epoch: u64,
 }
 
-/// The segments of a table that the catalog knows.
+/// The files of a table that the catalog knows.
 #[derive(Debug, Clone)]
 pub struct KnownTable {
     /// The table.
     pub table: TableId,
-    /// Its segments, at least those of the node that is told.
+    /// The numbers of its segments and deletion vectors ([`StoredFile::number`]), at least of those
+    /// of the node that is told.
     pub segments: Vec<SegmentId>,
 }
 
@@ -93,15 +104,14 @@ impl NodeClient {
         Ok(self.ask(Action::Heartbeat(Heartbeat {}), ANSWER_TIMEOUT).await?.boot)
     }
 
-    /// Removes segments that no snapshot sees any more.
-    pub async fn remove_segments(
+    /// Removes files that no snapshot needs any more.
+    pub async fn remove_stored(
         &self,
         table: TableId,
-        segments: &[(SliceId, SegmentId)],
+        files: &[(SliceId, StoredFile)],
     ) -> Result<(), Error> {
-        let segment =
-            |(slice, id): &(SliceId, SegmentId)| SliceSegment { slice: slice.0, id: id.0 };
-        let segments = segments.iter().map(segment).collect();
+        let file = |(slice, file): &(SliceId, StoredFile)| SliceSegment::new(*slice, *file);
+        let segments = files.iter().map(file).collect();
         let remove = RemoveSegments { table: table.0, segments };
         self.ask(Action::RemoveSegments(remove), ANSWER_TIMEOUT).await?;
         Ok(())
@@ -155,9 +165,49 @@ impl NodeClient {
         Ok(Some((CatalogCopy { base, records: parts.collect() }, catalog.epoch)))
     }
 
+    /// Writes deletion vectors of segments of the node, durably; `None` if a row of any of them is
+    /// deleted already.
+    pub async fn write_deletions(
+        &self,
+        table: TableId,
+        new: &[NewDeletions],
+    ) -> Result<Option<Vec<DeletionVectorInfo>>, Error> {
+        let vectors = new.iter().map(NewDeletionsProto::new).collect();
+        let write = Action::WriteDeletions(WriteDeletions { table: table.0, vectors });
+        let reply = self.ask(write, WRITE_TIMEOUT).await?;
+        if reply.conflict {
+            return Ok(None);
+        }
+        if reply.vectors.len() != new.len() {
+            let (node, reason) =
+                (self.node_name(), "it wrote another number of vectors".to_owned());
+            return Err(Error::Control { node, reason });
+        }
+        let info =
+            |(written, new): (&DeletionsProto, &NewDeletions)| written.to_info(new.segment.id);
+        Ok(Some(reply.vectors.iter().zip(new).map(info).collect()))
+    }
+
+    /// Rewrites a slice of the node for VACUUM. It ends early when the ids of the request are given
+    /// up; `may_go_on` is not asked.
+    pub async fn rewrite_slice(
+        &self,
+        version: &TableVersion,
+        request: &RewriteRequest,
+    ) -> Result<Vec<RewrittenSegments>, Error> {
+        let failed = |error: DataFusionError| Error::Rewrite(error.strip_backtrace());
+        let rewrite = RewriteSlice::new(version, request).map_err(failed)?;
+        let reply = self.ask(Action::Rewrite(rewrite), REWRITE_TIMEOUT).await?;
+        let rewritten = reply.rewritten.iter().map(RewrittenProto::to_rewritten);
+        rewritten.collect::<Result<_, _>>().map_err(failed)
+    }
+
+    fn node_name(&self) -> String {
+        self.url.authority().to_owned()
+    }
+
     async fn ask(&self, action: Action, timeout: Duration) -> Result<ControlReply, Error> {
-        let failed =
-            |reason: String| Error::Control { node: self.url.authority().to_owned(), reason };
+        let failed = |reason: String| Error::Control { node: self.node_name(), reason };
         let request = ControlRequest { epoch: self.epoch, action: Some(action) };
         let asked = tokio::time::timeout(timeout, self.channels.control(&self.url, request)).await;
         let reply = match asked {
@@ -165,6 +215,14 @@ impl NodeClient {
             Ok(Err(error)) => return Err(failed(error.strip_backtrace())),
             Ok(Ok(reply)) => reply,
         };
-        if reply.error.is_empty() { Ok(reply) } else { Err(failed(reply.error)) }
+        match (reply.error.is_empty(), reply.sqlstate.is_empty()) {
+            (true, _) => Ok(reply),
+            (false, true) => Err(failed(reply.error)),
+            (false, false) => Err(Error::Write {
+                node: self.node_name(),
+                sqlstate: reply.sqlstate,
+                reason: reply.error,
+            }),
+        }
     }
 }

@@ -1,6 +1,18 @@
 //! What leader and node say to each other beside queries.
 
+use std::sync::Arc;
+
+use datafusion::common::Result;
 use prost::Message;
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{DeletionVectorId, SegmentId, SliceId};
+use storage::row_set::RowSet;
+use storage::statistics::SegmentInfo;
+
+use crate::codec::table::{DeletionsProto, SegmentProto, TableProto};
+use crate::codec::{missing, unreadable};
+use crate::node::{NewDeletions, Node, RewriteGoal, RewriteRequest, RewrittenSegments, StoredFile};
+use crate::table::TableVersion;
 
 /// Leader to node.
 #[derive(Clone, PartialEq, Message)]
@@ -8,7 +20,7 @@ pub(crate) struct ControlRequest {
     /// Of the leader that asks.
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
-    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 20, 21")]
+    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 6, 7, 20, 21")]
     pub(crate) action: Option<Action>,
 }
 
@@ -27,6 +39,10 @@ pub(crate) enum Action {
     StoreCatalog(StoreCatalog),
     #[prost(message, tag = "21")]
     FetchCatalog(FetchCatalog),
+    #[prost(message, tag = "6")]
+    WriteDeletions(WriteDeletions),
+    #[prost(message, tag = "7")]
+    Rewrite(RewriteSlice),
 }
 
 /// Belong to the leader of this epoch, and remove what no commit made visible.
@@ -51,7 +67,7 @@ pub(crate) struct OpenNode {
     pub(crate) cluster: u64,
 }
 
-/// The segments of a table that the catalog knows.
+/// The files of a table that the catalog knows, by their numbers.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TableSegments {
     #[prost(uint32, tag = "1")]
@@ -64,7 +80,7 @@ pub(crate) struct TableSegments {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Heartbeat {}
 
-/// Remove segments that no snapshot sees any more.
+/// Remove files that no snapshot needs any more.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RemoveSegments {
     #[prost(uint32, tag = "1")]
@@ -73,12 +89,59 @@ pub(crate) struct RemoveSegments {
     pub(crate) segments: Vec<SliceSegment>,
 }
 
-/// A segment and where it is.
-#[derive(Clone, PartialEq, Message)]
+/// A file and where it is.
+#[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct SliceSegment {
     #[prost(uint32, tag = "1")]
     pub(crate) slice: u32,
     #[prost(uint64, tag = "2")]
+    pub(crate) id: u64,
+    /// Set if it is not the segment but a deletion vector of it.
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) vector: Option<u64>,
+}
+
+impl SliceSegment {
+    pub(crate) fn new(slice: SliceId, file: StoredFile) -> Self {
+        let (id, vector) = match file {
+            StoredFile::Segment(id) => (id, None),
+            StoredFile::DeletionVector(segment, id) => (segment, Some(id.0)),
+        };
+        Self { slice: slice.0, id: id.0, vector }
+    }
+
+    pub(crate) fn to_file(self) -> StoredFile {
+        let segment = SegmentId(self.id);
+        match self.vector {
+            None => StoredFile::Segment(segment),
+            Some(id) => StoredFile::DeletionVector(segment, DeletionVectorId(id)),
+        }
+    }
+}
+
+/// Write deletion vectors of a table, durably.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WriteDeletions {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) vectors: Vec<NewDeletionsProto>,
+}
+
+/// One of them: see [`crate::NewDeletions`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NewDeletionsProto {
+    #[prost(uint32, tag = "1")]
+    pub(crate) slice: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) segment: Option<SegmentProto>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) base: Option<DeletionsProto>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) apart_from: Option<DeletionsProto>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) rows: Vec<u8>,
+    #[prost(uint64, tag = "6")]
     pub(crate) id: u64,
 }
 
@@ -91,6 +154,129 @@ pub(crate) struct AbandonWrite {
     pub(crate) first_segment: u64,
     #[prost(uint64, tag = "3")]
     pub(crate) end_segment: u64,
+}
+
+impl NewDeletionsProto {
+    pub(crate) fn new(new: &NewDeletions) -> Self {
+        Self {
+            slice: new.slice.0,
+            segment: Some(SegmentProto::new(&new.segment)),
+            base: new.base.as_ref().map(DeletionsProto::new),
+            apart_from: new.apart_from.as_ref().map(DeletionsProto::new),
+            rows: new.rows.to_bytes(),
+            id: new.id.0,
+        }
+    }
+
+    pub(crate) fn to_new(&self) -> Result<NewDeletions> {
+        let segment = self.segment.as_ref().ok_or_else(|| missing("a segment"))?.to_info();
+        let rows = RowSet::from_bytes(&self.rows).map_err(unreadable)?;
+        if rows.segment_rows() != segment.row_count {
+            return Err(unreadable("the rows to delete are not the segment's"));
+        }
+        let info = |vector: &DeletionsProto| vector.to_info(segment.id);
+        Ok(NewDeletions {
+            slice: SliceId(self.slice),
+            base: self.base.as_ref().map(info),
+            apart_from: self.apart_from.as_ref().map(info),
+            segment: Arc::new(segment),
+            rows: Arc::new(rows),
+            id: DeletionVectorId(self.id),
+        })
+    }
+}
+
+/// Rewrite segments of a slice: see [`crate::RewriteRequest`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RewriteSlice {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) table: Option<TableProto>,
+    #[prost(uint32, tag = "2")]
+    pub(crate) slice: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) segments: Vec<SegmentProto>,
+    #[prost(uint32, optional, tag = "4")]
+    pub(crate) sorted_percent: Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    pub(crate) live_percent: Option<u32>,
+    #[prost(bool, tag = "6")]
+    pub(crate) joins_small: bool,
+    #[prost(uint64, tag = "7")]
+    pub(crate) first_segment: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) end_segment: u64,
+}
+
+/// Segments and what takes their place.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RewrittenProto {
+    #[prost(uint64, repeated, tag = "1")]
+    sources: Vec<u64>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    segments: Vec<Vec<u8>>,
+}
+
+impl RewriteSlice {
+    /// The request without its closure.
+    pub(crate) fn new(version: &TableVersion, request: &RewriteRequest) -> Result<Self> {
+        let segment = |(info, vector): &(Arc<SegmentInfo>, Option<Arc<DeletionVectorInfo>>)| {
+            let deletions = vector.as_deref().map(DeletionsProto::new);
+            SegmentProto { deletions, ..SegmentProto::new(info) }
+        };
+        Ok(Self {
+            table: Some(TableProto::new(version)?),
+            slice: request.slice.0,
+            segments: request.segments.iter().map(segment).collect(),
+            sorted_percent: request.goal.sorted_percent.map(u32::from),
+            live_percent: request.goal.live_percent.map(u32::from),
+            joins_small: request.goal.joins_small,
+            first_segment: request.ids.start,
+            end_segment: request.ids.end,
+        })
+    }
+
+    /// The request for a node, which stops when its ids are given up.
+    pub(crate) fn to_request(&self, node: &Arc<Node>) -> Result<RewriteRequest> {
+        let table = self.table.clone().ok_or_else(|| missing("the table of a rewrite"))?;
+        let version = table.into_version(node.layout().slices())?;
+        let percent = |percent: u32| u8::try_from(percent).map_err(unreadable);
+        let segment = |segment: &SegmentProto| {
+            let info = segment.to_info();
+            let vector = segment.deletions.as_ref().map(|vector| vector.to_info(info.id));
+            (Arc::new(info), vector.map(Arc::new))
+        };
+        let (asked, first) = (Arc::clone(node), SegmentId(self.first_segment));
+        Ok(RewriteRequest {
+            table: version.table,
+            schema: version.schema,
+            slice: SliceId(self.slice),
+            segments: self.segments.iter().map(segment).collect(),
+            goal: RewriteGoal {
+                sorted_percent: self.sorted_percent.map(percent).transpose()?,
+                live_percent: self.live_percent.map(percent).transpose()?,
+                joins_small: self.joins_small,
+            },
+            ids: self.first_segment..self.end_segment,
+            may_go_on: Arc::new(move || !asked.is_abandoned(first)),
+        })
+    }
+}
+
+impl RewrittenProto {
+    pub(crate) fn new(rewritten: &RewrittenSegments) -> Self {
+        Self {
+            sources: rewritten.sources.iter().map(|source| source.0).collect(),
+            segments: rewritten.segments.iter().map(SegmentInfo::to_bytes).collect(),
+        }
+    }
+
+    pub(crate) fn to_rewritten(&self) -> Result<RewrittenSegments> {
+        let segments = self.segments.iter().map(|bytes| SegmentInfo::from_bytes(bytes));
+        Ok(RewrittenSegments {
+            sources: self.sources.iter().map(|source| SegmentId(*source)).collect(),
+            segments: segments.collect::<Result<_, _>>().map_err(unreadable)?,
+        })
+    }
 }
 
 /// Keep a part of the leader's catalog.
@@ -149,4 +335,17 @@ pub(crate) struct ControlReply {
     /// If it was asked for and there is one.
     #[prost(message, optional, tag = "20")]
     pub(crate) catalog: Option<CopiedCatalog>,
+    /// Of the error, if it has one.
+    #[prost(string, tag = "6")]
+    pub(crate) sqlstate: String,
+    /// The deletion vectors that were written, in the order of the request; none if a row was
+    /// deleted already.
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) vectors: Vec<DeletionsProto>,
+    /// A row was deleted already.
+    #[prost(bool, tag = "8")]
+    pub(crate) conflict: bool,
+    /// What was rewritten.
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) rewritten: Vec<RewrittenProto>,
 }

@@ -89,6 +89,7 @@ impl Fixture {
             distribution,
             placement_fingerprint: crate::placement::fingerprint(),
             slices: vec![vec![]; self.node.slices()],
+            deletions: Default::default(),
         }
     }
 

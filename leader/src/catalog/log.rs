@@ -5,16 +5,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use compute::Deletions;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, Transaction, params};
 use sql::types::SqlType;
-use storage::ids::{ColumnId, SliceId, TableId, Xid};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{ColumnId, SegmentId, SliceId, TableId, Xid};
+use storage::row_set::RowSet;
 use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 
 use super::{
-    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
-    constraint,
+    Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, Snapshot, TableColumn, TableEntry,
+    UserEntry, constraint,
 };
 use crate::error::{Error, Result};
 
@@ -22,8 +25,11 @@ mod rebuild;
 
 pub use rebuild::rebuild;
 
-/// The format of the file; another one is refused.
-const FORMAT_VERSION: i64 = 2;
+/// The format of the file. Older ones from [`FORMAT_UPGRADED`] on are brought to it when they are
+/// opened, in one SQLite transaction; others are refused.
+const FORMAT_VERSION: i64 = 3;
+/// The oldest format that can be brought to the present one.
+const FORMAT_UPGRADED: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -48,6 +54,13 @@ CREATE TABLE segments (
     table_oid INTEGER NOT NULL REFERENCES tables (oid) ON DELETE CASCADE,
     slice INTEGER NOT NULL, xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
 CREATE INDEX segments_of_table ON segments (table_oid, segment_id);
+";
+
+/// Which rows are deleted: in the file since format 3.
+const SCHEMA_OF_DELETIONS: &str = "
+CREATE TABLE deletions (
+    segment_id INTEGER PRIMARY KEY REFERENCES segments (segment_id) ON DELETE CASCADE,
+    xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
 ";
 
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
@@ -95,8 +108,12 @@ impl CatalogLog {
         match log.format_version()? {
             None => log.create()?,
             Some(FORMAT_VERSION) => {}
+            Some(older @ FORMAT_UPGRADED..FORMAT_VERSION) => log.upgrade(older)?,
             Some(other) => {
-                let text = format!("format {other}; this server reads format {FORMAT_VERSION}");
+                let text = format!(
+                    "format {other}; this server reads formats {FORMAT_UPGRADED} to \
+                     {FORMAT_VERSION}"
+                );
                 return Err(Error::CatalogDamaged(text));
             }
         }
@@ -115,6 +132,7 @@ impl CatalogLog {
     fn create(&mut self) -> Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(SCHEMA_OF_DELETIONS)?;
         let first = [
             ("format", FORMAT_VERSION),
             ("next_xid", 1),
@@ -126,6 +144,28 @@ impl CatalogLog {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Brings a file of an older format to the present one. It counts as a write, so that copies of
+    /// the file are no longer taken for up to date.
+    fn upgrade(&mut self, from: i64) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        if from < 3 {
+            transaction.execute_batch(SCHEMA_OF_DELETIONS)?;
+        }
+        let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
+        transaction.execute(sql, [FORMAT_VERSION])?;
+        transaction.execute(COUNT_WRITE, [])?;
+        transaction.commit()?;
+        tracing::info!(from, to = FORMAT_VERSION, "upgraded the catalog file");
+        Ok(())
+    }
+
+    /// Whether the transaction's commit record is there.
+    pub fn has_committed(&self, xid: Xid) -> Result<bool> {
+        let sql = "SELECT count(*) FROM commit_record WHERE xid = ?1";
+        let count: i64 = self.connection.query_row(sql, [integer(xid.0)?], |row| row.get(0))?;
+        Ok(count > 0)
     }
 
     /// Makes the changes of a transaction durable, all or none.
@@ -189,6 +229,7 @@ impl CatalogLog {
         self.read_users_and_schemas(&mut snapshot)?;
         self.read_tables(&mut snapshot)?;
         self.read_segments(&mut snapshot)?;
+        self.read_deletions(&mut snapshot)?;
         let number = |name: &str| -> Result<i64> {
             let sql = "SELECT value FROM meta WHERE name = ?1";
             Ok(self.connection.query_row(sql, [name], |row| row.get(0))?)
@@ -247,6 +288,7 @@ impl CatalogLog {
                 columns,
                 placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
                 slices: vec![Vec::new(); slices as usize],
+                deletions: Deletions::default(),
             };
             snapshot.apply(&Change::CreateTable(Arc::new(entry)))?;
         }
@@ -287,6 +329,40 @@ impl CatalogLog {
             let bytes = row.get_ref(2)?.as_blob().map_err(|e| damaged(&e))?;
             let info = SegmentInfo::from_bytes(bytes).map_err(|e| damaged(&e))?;
             snapshot.apply(&Change::AddSegments(table, vec![(slice, Arc::new(info))]))?;
+        }
+        Ok(())
+    }
+}
+
+impl CatalogLog {
+    fn read_deletions(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let sql = "SELECT table_oid, segments.segment_id, deletions.info \
+                   FROM deletions JOIN segments USING (segment_id)";
+        let mut query = self.connection.prepare(sql)?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (table, segment) =
+                (TableId(row.get(0)?), SegmentId(natural(row.get::<_, i64>(1)?)?));
+            let damaged = |reason: &dyn std::fmt::Display| {
+                let id = segment.0;
+                Error::CatalogDamaged(format!("deleted rows of segment {id}: {reason}"))
+            };
+            let bytes = row.get_ref(2)?.as_blob().map_err(|e| damaged(&e))?;
+            let vector = DeletionVectorInfo::from_bytes(bytes).map_err(|e| damaged(&e))?;
+            let entry = snapshot.table_by_id(table).ok_or_else(|| damaged(&"no table"))?;
+            let found = entry.segment(segment).ok_or_else(|| damaged(&"no segment"))?;
+            let (slice, info) = (found.0, Arc::clone(found.1));
+            if vector.segment != segment || vector.deleted_rows >= info.row_count {
+                return Err(damaged(&"they are of another segment"));
+            }
+            let deletion = Deletion {
+                slice,
+                rows: Arc::new(RowSet::new(info.row_count)),
+                segment: info,
+                base: None,
+                vector: Some(Arc::new(vector)),
+            };
+            snapshot.apply(&Change::DeleteRows(table, vec![deletion]))?;
         }
         Ok(())
     }
@@ -333,11 +409,17 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
             writer.run("DELETE FROM tables WHERE oid = ?1", params![id.0])?;
         }
         Change::AddSegments(id, segments) => {
-            let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
             for (slice, info) in segments {
-                let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
-                writer.run(sql, params![segment, id.0, slice.0, xid, info.to_bytes()])?;
+                write_segment(writer, xid, *id, *slice, info)?;
+            }
+        }
+        Change::DeleteRows(_, deletions) => write_deletions(writer, xid, deletions)?,
+        Change::Rewrite(id, rewritten) => {
+            for Rewritten { slice, sources, segments } in rewritten {
+                sources.iter().try_for_each(|(source, _)| delete_segment(writer, source.id))?;
+                for info in segments {
+                    write_segment(writer, xid, *id, *slice, info)?;
+                }
             }
         }
         Change::Truncate(id) => {
@@ -350,6 +432,39 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
         }
     }
     Ok(())
+}
+
+fn write_segment(
+    writer: &mut Writer<'_>,
+    xid: Xid,
+    table: TableId,
+    slice: SliceId,
+    info: &SegmentInfo,
+) -> Result<()> {
+    let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
+    writer.run(sql, params![segment, table.0, slice.0, xid, info.to_bytes()])
+}
+
+fn write_deletions(writer: &mut Writer<'_>, xid: Xid, deletions: &[Deletion]) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO deletions (segment_id, xid, info) VALUES (?1, ?2, ?3)";
+    for Deletion { segment, vector, .. } in deletions {
+        match vector {
+            Some(vector) => {
+                let (segment, xid) = (integer(segment.id.0)?, integer(xid.0)?);
+                writer.run(sql, params![segment, xid, vector.to_bytes()])?;
+            }
+            None => delete_segment(writer, segment.id)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a segment, and which of its rows are deleted.
+fn delete_segment(writer: &mut Writer<'_>, segment: SegmentId) -> Result<()> {
+    let sql = "DELETE FROM segments WHERE segment_id = ?1";
+    writer.run(sql, params![integer(segment.0)?])
 }
 
 fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use storage::ids::TableId;
 
-pub use change::Change;
+pub use change::{Change, Deletion, Rewritten};
 pub use table::{DistributionStyle, TableColumn, TableEntry};
 
 /// A schema (namespace).

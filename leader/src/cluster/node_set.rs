@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use compute::StoredFile;
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::service::{KnownTable, NodeClient};
@@ -22,8 +23,8 @@ use super::watch::{CatchUp, State, Watch};
 use crate::error::{Error, Result};
 use crate::planner::Nodes;
 
-/// Segments that a node is told to remove at once.
-const SEGMENTS_AT_ONCE_MAX: usize = 4096;
+/// Files that a node is told to remove at once.
+const FILES_AT_ONCE_MAX: usize = 4096;
 
 /// What a set of nodes is made of.
 pub struct NodeSetParts {
@@ -69,8 +70,8 @@ pub(super) struct Member {
 /// Something that a node shall remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// Segments that no snapshot sees any more.
-    Segments(TableId, Vec<(SliceId, SegmentId)>),
+    /// Files that no snapshot needs any more.
+    Files(TableId, Vec<(SliceId, StoredFile)>),
     /// What a write left.
     Write(TableId, Range<u64>),
 }
@@ -178,11 +179,26 @@ impl NodeSet {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has a segment removed on its node, now or when the node can be reached.
-    pub fn remove_segment(&self, table: TableId, slice: SliceId, segment: SegmentId) {
+    /// Gives a write up on all nodes, by its ids, when it is dropped before it is finished.
+    pub(crate) fn undo(self: &Arc<Self>, table: TableId, ids: Range<u64>) -> Undo {
+        Undo { nodes: Arc::clone(self), table, ids: Some(ids) }
+    }
+
+    /// The way to the node of a slice.
+    pub(crate) fn client_of(&self, slice: SliceId) -> NodeClient {
+        self.client(self.nodes.layout.node_of(slice.0 as usize))
+    }
+
+    /// The way to a node.
+    pub(super) fn client(&self, node: usize) -> NodeClient {
+        self.members[node].client.clone()
+    }
+
+    /// Has a file removed on its node, now or when the node can be reached.
+    pub fn remove_stored(&self, table: TableId, slice: SliceId, file: StoredFile) {
         let node = self.nodes.layout.node_of(slice.0 as usize);
         if let Some(member) = self.members.get(node) {
-            member.remove(Removal::Segments(table, vec![(slice, segment)]));
+            member.remove(Removal::Files(table, vec![(slice, file)]));
         }
     }
 
@@ -194,15 +210,38 @@ impl NodeSet {
     }
 }
 
+/// See [`NodeSet::undo`].
+#[derive(Debug)]
+pub(crate) struct Undo {
+    nodes: Arc<NodeSet>,
+    table: TableId,
+    ids: Option<Range<u64>>,
+}
+
+impl Undo {
+    /// The write is finished.
+    pub(crate) fn keep(&mut self) {
+        self.ids = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(ids) = self.ids.take() {
+            self.nodes.abandon_write(self.table, &ids);
+        }
+    }
+}
+
 impl Member {
     /// Has something removed, however long the node is away: it is swept only by another leader.
     pub(super) fn remove(&self, removal: Removal) {
         let mut removals = self.removals.lock();
         match (removals.back_mut(), removal) {
-            (Some(Removal::Segments(last, waiting)), Removal::Segments(table, segments))
-                if *last == table && waiting.len() + segments.len() <= SEGMENTS_AT_ONCE_MAX =>
+            (Some(Removal::Files(last, waiting)), Removal::Files(table, files))
+                if *last == table && waiting.len() + files.len() <= FILES_AT_ONCE_MAX =>
             {
-                waiting.extend(segments);
+                waiting.extend(files);
             }
             (_, removal) => removals.push_back(removal),
         }
@@ -242,12 +281,12 @@ mod tests {
             removals: Mutex::default(),
             has_removals: Notify::new(),
         };
-        let segment = |id| (SliceId(0), SegmentId(id));
+        let segment = |id| (SliceId(0), StoredFile::Segment(SegmentId(id)));
         for id in 0..150_000 {
-            member.remove(Removal::Segments(TableId(1), vec![segment(id)]));
+            member.remove(Removal::Files(TableId(1), vec![segment(id)]));
         }
         member.remove(Removal::Write(TableId(2), 7..9));
-        member.remove(Removal::Segments(TableId(1), vec![segment(150_000)]));
+        member.remove(Removal::Files(TableId(1), vec![segment(150_000)]));
         assert!(member.removals.lock().len() < 50);
         // The node is away once; what comes meanwhile does not change what it is told again.
         let first = member.next_removal().unwrap();
@@ -255,7 +294,7 @@ mod tests {
         let (mut segments, mut writes) = (Vec::new(), Vec::new());
         while let Some(removal) = member.next_removal() {
             match removal {
-                Removal::Segments(_, some) => segments.extend(some),
+                Removal::Files(_, some) => segments.extend(some),
                 Removal::Write(_, ids) => writes.push(ids),
             }
         }

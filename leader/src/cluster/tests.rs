@@ -140,6 +140,7 @@ impl TestCluster {
             distribution,
             placement_fingerprint: compute::placement::fingerprint(),
             slices: vec![Vec::new(); self.layout.slices()],
+            deletions: Default::default(),
         };
         let fields = ["id", "k"].map(|name| Field::new(name, DataType::Int64, true)).to_vec();
         let rows = RecordBatch::try_new(
@@ -155,7 +156,12 @@ impl TestCluster {
         context.register_table("source", Arc::new(source)).unwrap();
         let source = context.sql("SELECT * FROM source").await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
-        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let end = WriteEnd {
+            version: Arc::new(version.clone()),
+            first_segment: 1,
+            turn: 0,
+            replaces: None,
+        };
         let plan = self.planner.write(source, &end).unwrap();
         let batches = collect(plan, self.planner.state().task_ctx()).await.unwrap();
         for (slice, segment) in written_segments(&batches).unwrap() {
@@ -180,7 +186,12 @@ impl TestCluster {
     async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
         let source = self.context(version).sql(sql).await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
-        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let end = WriteEnd {
+            version: Arc::new(version.clone()),
+            first_segment: 1,
+            turn: 0,
+            replaces: None,
+        };
         let plan = self.planner.write(source, &end).unwrap();
         displayable(plan.as_ref()).indent(false).to_string()
     }

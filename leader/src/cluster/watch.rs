@@ -119,13 +119,11 @@ impl Watch {
         while let Some(removal) = self.member.next_removal() {
             let client = &self.member.client;
             let told = match &removal {
-                Removal::Segments(table, segments) => {
-                    client.remove_segments(*table, segments).await
-                }
+                Removal::Files(table, files) => client.remove_stored(*table, files).await,
                 Removal::Write(table, ids) => client.abandon_write(*table, ids.clone()).await,
             };
             if let Err(error) = told {
-                tracing::warn!(node = self.member.number, %error, "cannot remove segments yet");
+                tracing::warn!(node = self.member.number, %error, "cannot remove files yet");
                 self.member.put_back(removal);
                 return;
             }

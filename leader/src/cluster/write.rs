@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use compute::WriteOutcome;
+use compute::plan::delete_rows::{RowTarget, deleted_rows};
 use compute::plan::slice_write::{SEGMENTS_PER_TASK, segment_range, written_segments};
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use storage::ids::{SliceId, TableId};
+use storage::ids::{SegmentId, SliceId};
+use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
 use super::NodeSet;
@@ -15,6 +17,9 @@ use crate::catalog::{DistributionStyle, TableEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::planner::{WriteEnd, on_large_stack};
+
+/// Rows that an UPDATE replaces, by segment.
+pub(crate) type Replaced = Vec<(SegmentId, RowSet)>;
 
 /// Writes the rows of a source plan on the nodes that own their slices. If it fails, or is dropped
 /// half way, every node is told to remove what it wrote.
@@ -24,39 +29,52 @@ pub(crate) async fn write(
     entry: &TableEntry,
     source: Arc<dyn ExecutionPlan>,
 ) -> Result<WriteOutcome> {
+    Ok(replace(engine, nodes, entry, source, None).await?.0)
+}
+
+/// The rows that a source plan names by their ids, its last column. Nothing is written.
+pub(crate) async fn delete(
+    engine: &Arc<Engine>,
+    entry: &TableEntry,
+    source: Arc<dyn ExecutionPlan>,
+    target: RowTarget,
+) -> Result<Replaced> {
+    let planning = Arc::clone(engine);
+    let version = Arc::new(engine.table_version(entry));
+    let plan = on_large_stack(move || planning.planner.delete(source, target, version)).await?;
+    let context = engine.planner.state().task_ctx();
+    let batches = engine.run(async move { Ok(collect(plan, context).await?) }).await?;
+    Ok(deleted_rows(&batches)?)
+}
+
+/// [`write()`] of rows that may replace others, whose ids are the last column of the source then.
+pub(crate) async fn replace(
+    engine: &Arc<Engine>,
+    nodes: &Arc<NodeSet>,
+    entry: &TableEntry,
+    source: Arc<dyn ExecutionPlan>,
+    replaces: Option<RowTarget>,
+) -> Result<(WriteOutcome, Replaced)> {
     let tasks = nodes.layout().nodes();
     let first = engine.transactions.reserve_segment_ids(tasks as u64 * SEGMENTS_PER_TASK).await?;
     let ids = segment_range(first.0, tasks);
-    let mut undo = Undo { nodes: Arc::clone(nodes), table: entry.id, ids: Some(ids.clone()) };
+    let mut undo = nodes.undo(entry.id, ids.clone());
     let end = WriteEnd {
         version: Arc::new(engine.table_version(entry)),
         first_segment: first.0,
         turn: nodes.next_turn(),
+        replaces,
     };
     let planning = Arc::clone(engine);
     let plan = on_large_stack(move || planning.planner.write(source, &end)).await?;
     let context = engine.planner.state().task_ctx();
     let batches = engine.run(async move { Ok(collect(plan, context).await?) }).await?;
     let segments = written_segments(&batches)?;
+    let replaced = deleted_rows(&batches)?;
     check(&segments, &ids, nodes)?;
     let row_count = rows(&segments, entry, nodes)?;
-    undo.ids = None;
-    Ok(WriteOutcome { segments, row_count })
-}
-
-/// Gives the write up unless it was finished.
-struct Undo {
-    nodes: Arc<NodeSet>,
-    table: TableId,
-    ids: Option<Range<u64>>,
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        if let Some(ids) = self.ids.take() {
-            self.nodes.abandon_write(self.table, &ids);
-        }
-    }
+    undo.keep();
+    Ok((WriteOutcome { segments, row_count }, replaced))
 }
 
 /// Each segment has an id of the task of its slice's node.

@@ -13,8 +13,10 @@ mod stages;
 
 use std::sync::Arc;
 
+use compute::TableVersion;
 use compute::exchange::configure;
 use compute::load::LoadShare;
+use compute::plan::delete_rows::RowTarget;
 use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
 use datafusion::common::runtime::SpawnedTask;
@@ -107,6 +109,22 @@ impl Planner {
         match &self.cluster {
             Some(cluster) => self.stages(motion::place_write(source, end, cluster.nodes.layout)?),
             None => Err(Error::Internal("the one node writes by itself".into())),
+        }
+    }
+
+    /// A plan that finds the rows whose ids a source gives, its last column, and tells the leader.
+    pub(crate) fn delete(
+        &self,
+        source: Arc<dyn ExecutionPlan>,
+        target: RowTarget,
+        version: Arc<TableVersion>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match &self.cluster {
+            Some(cluster) => {
+                let layout = cluster.nodes.layout;
+                self.stages(motion::place_delete(source, target, version, layout)?)
+            }
+            None => Err(Error::Internal("the one node finds rows by itself".into())),
         }
     }
 

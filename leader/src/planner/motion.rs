@@ -27,13 +27,14 @@ mod write;
 
 use std::sync::Arc;
 
-use compute::Distribution;
 use compute::layout::Layout;
+use compute::plan::delete_rows::RowTarget;
 use compute::plan::guard::GuardExec;
 use compute::plan::load::LoadExec;
 use compute::plan::on_task::OnTaskExec;
 use compute::plan::slice_scan::SliceScanExec;
 use compute::plan::take_slices::TakeSlicesExec;
+use compute::{Distribution, TableVersion};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -95,6 +96,16 @@ pub(super) fn place(plan: Plan, layout: Layout) -> Result<Plan> {
 pub(super) fn place_write(source: Plan, end: &WriteEnd, layout: Layout) -> Result<Plan> {
     let motions = Motions { nodes: layout.nodes() };
     motions.write(source, end, layout)
+}
+
+/// A plan that finds the rows that `source` names and tells the leader.
+pub(super) fn place_delete(
+    source: Plan,
+    target: RowTarget,
+    version: Arc<TableVersion>,
+    layout: Layout,
+) -> Result<Plan> {
+    Motions { nodes: layout.nodes() }.delete(source, target, version, layout)
 }
 
 /// Whether the plan is a leaf that gives the same rows wherever it runs.

@@ -17,6 +17,7 @@ use crate::catalog::system::{PG_CATALOG, SystemCatalog};
 use crate::catalog::{Snapshot, TableEntry};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::session::temporary::own_schema;
 
 /// A snapshot with the values of a session.
 #[derive(Clone)]
@@ -92,6 +93,15 @@ impl Catalog for Binding {
         }
     }
 
+    fn target(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let entry = self.snapshot.table(schema, name)?;
+        Some(ResolvedTable {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            source: provider_as_source(self.engine.target_table(entry)),
+        })
+    }
+
     fn has_schema(&self, schema: &str) -> bool {
         schema == PG_CATALOG || self.snapshot.schema(schema).is_some()
     }
@@ -103,6 +113,7 @@ impl Catalog for Binding {
 
 impl Binding {
     fn table_in(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let schema = own_schema(Some(schema), self.values.temporary_schema.as_deref())??;
         let provider: Arc<dyn TableProvider> = if schema == PG_CATALOG {
             self.system_catalog().table(name)?
         } else {
@@ -132,5 +143,6 @@ pub fn target_table(entry: &TableEntry) -> TargetTable {
         schema: entry.schema.clone(),
         name: entry.name.clone(),
         columns: entry.columns.iter().map(column).collect(),
+        with_old_rows: false,
     }
 }

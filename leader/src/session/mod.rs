@@ -17,6 +17,7 @@ pub mod binding;
 mod cursor;
 mod savepoint;
 pub mod settings;
+pub(crate) mod temporary;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,7 @@ use crate::error::{Error, Result, code};
 use crate::pgwire::backend::{Deallocation, Startup};
 use crate::pgwire::report::{Report, Severity};
 use crate::transaction::Transaction;
+use crate::transaction::lock::LockMode;
 use binding::Binding;
 use cursor::Cursors;
 use savepoint::SavepointSettings;
@@ -80,6 +82,8 @@ pub struct Session {
     /// What ROLLBACK TO restores, for each savepoint.
     savepoint_settings: Vec<SavepointSettings>,
     cursors: Cursors,
+    /// The name of its schema of temporary tables, once it has made one.
+    temporary: Option<String>,
     /// The implicit transaction has, as far as the wire knows, several statements.
     implicit_is_several: bool,
     transaction_start: DateTime<Utc>,
@@ -108,6 +112,7 @@ impl Session {
             local_settings: Vec::new(),
             savepoint_settings: Vec::new(),
             cursors: Cursors::default(),
+            temporary: None,
             implicit_is_several: false,
             transaction_start: now,
             notices: Vec::new(),
@@ -145,6 +150,15 @@ impl Session {
     /// What all sessions share.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// The error as its client is told it: with the transaction's number, where it matters.
+    pub fn named(&mut self, error: Error) -> Error {
+        let process_id = self.process_id;
+        match self.transaction() {
+            Ok(transaction) => error.of_transaction(transaction.xid(), process_id),
+            Err(_) => error,
+        }
     }
 
     /// Who is connected.
@@ -198,6 +212,20 @@ impl Session {
             State::Failed(_) => Err(failed_block()),
             State::Idle => Err(Error::Internal("a statement runs outside a transaction".into())),
         }
+    }
+
+    /// Refuses what cannot be undone, or sees more than one snapshot, among other statements.
+    pub fn check_alone(&self, what: &str) -> Result<()> {
+        let among_others = match &self.state {
+            State::Block(_) | State::Failed(_) => true,
+            State::Implicit(_) => self.implicit_is_several,
+            State::Idle => false,
+        };
+        if among_others {
+            let message = format!("{what} cannot run inside a transaction block");
+            return Err(Error::statement(code::ACTIVE_SQL_TRANSACTION, message));
+        }
+        Ok(())
     }
 
     /// Whether the client is in a transaction block.
@@ -299,7 +327,9 @@ impl Session {
     /// Commits a transaction of this session. Cursors WITH HOLD live on only if it succeeds.
     async fn commit(&mut self, transaction: Transaction) -> Result<()> {
         self.cursors.before_commit();
+        let (xid, process_id) = (transaction.xid(), self.process_id);
         let committed = transaction.commit().await;
+        let committed = committed.map_err(|error| error.of_transaction(xid, process_id));
         self.cursors.end_transaction(committed.is_ok());
         committed
     }
@@ -323,7 +353,8 @@ impl Session {
         Ok(self.binding_of(snapshot))
     }
 
-    fn binding_of(&self, snapshot: Arc<Snapshot>) -> Binding {
+    /// The same over a given snapshot.
+    pub fn binding_of(&self, snapshot: Arc<Snapshot>) -> Binding {
         let values = sql::SessionValues {
             now: self.transaction_start,
             statement_start: (self.clock)(),
@@ -331,6 +362,7 @@ impl Session {
             session_user: self.user.clone(),
             database: DATABASE.to_owned(),
             search_path: self.existing_search_path(&snapshot),
+            temporary_schema: self.temporary_schema(&snapshot),
             backend_pid: self.process_id,
             timezone: self.settings.time_zone().name().to_owned(),
             settings: self
@@ -359,8 +391,14 @@ impl Session {
         check_database(name)?;
         let snapshot = self.transaction()?.view();
         match &name.schema {
-            Some(schema) if snapshot.schema(schema).is_some() => Ok(schema.clone()),
-            Some(schema) if schema == PG_CATALOG => Err(permission_denied(&name.to_string())),
+            Some(schema)
+                if snapshot.schema(schema).is_some() && !temporary::is_temporary(schema) =>
+            {
+                Ok(schema.clone())
+            }
+            Some(schema) if schema == PG_CATALOG || temporary::is_temporary(schema) => {
+                Err(permission_denied(&name.to_string()))
+            }
             Some(schema) => Err(undefined_schema(schema)),
             None => self.creation_path(&snapshot).next().ok_or_else(|| {
                 Error::statement(
@@ -378,7 +416,14 @@ impl Session {
         name: &TableName,
     ) -> Result<Option<Arc<TableEntry>>> {
         check_database(name)?;
+        let Some(name) = self.resolve_temporary(snapshot, name) else { return Ok(None) };
         let path = self.existing_search_path(snapshot);
+        let temporary = self.temporary_schema(snapshot);
+        if name.schema.is_none()
+            && let Some(found) = temporary.and_then(|schema| snapshot.table(&schema, &name.name))
+        {
+            return Ok(Some(Arc::clone(found)));
+        }
         let leads_to_system = match &name.schema {
             Some(schema) => schema == PG_CATALOG,
             // It comes first, unless the path names it elsewhere.
@@ -394,12 +439,21 @@ impl Session {
         Ok(found.map(Arc::clone))
     }
 
-    /// Takes the write lock of a table and gives it as the statement sees it.
+    /// Takes the write lock of a table, alone, and gives it as the statement sees it.
     pub async fn lock_table(&mut self, name: &TableName) -> Result<Arc<TableEntry>> {
+        self.lock_table_in(name, LockMode::Exclusive).await
+    }
+
+    /// Takes a write lock of a table and gives it as the statement sees it.
+    pub async fn lock_table_in(
+        &mut self,
+        name: &TableName,
+        mode: LockMode,
+    ) -> Result<Arc<TableEntry>> {
         let peek = self.transaction()?.peek();
         let entry = self.find_table(&peek, name)?.ok_or_else(|| undefined_table(name))?;
         let transaction = self.transaction()?;
-        transaction.lock(entry.id).await?;
+        transaction.lock(entry.id, mode).await?;
         let view = transaction.view();
         view.table_by_id(entry.id).map(Arc::clone).ok_or_else(|| undefined_table(name))
     }

@@ -144,5 +144,6 @@ impl WireSession for Session {
     async fn close(&mut self) {
         self.cursors = Cursors::default();
         self.state = State::Idle;
+        self.end_temporary().await;
     }
 }

@@ -25,7 +25,11 @@ pub(super) async fn run(
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
     let statement = statement_of(whole)?;
-    let schema = session.creation_schema(&statement.name)?;
+    let schema = if statement.temporary {
+        session.temporary_schema_for_new()?
+    } else {
+        session.creation_schema(&statement.name)?
+    };
     let name = &statement.name.name;
     let exists = session.transaction()?.view().table(&schema, name).is_some();
     if exists && statement.if_not_exists {

@@ -45,10 +45,10 @@ pub(super) async fn parameters(
     whole: &Arc<SessionStatement>,
 ) -> Result<Vec<DataType>> {
     let name = &insert_of(whole)?.table;
-    let view = session.transaction()?.view();
+    let peek = session.transaction()?.peek();
     let entry =
-        session.find_table(&view, name)?.ok_or_else(|| crate::session::undefined_table(name))?;
-    let binding = session.binding()?;
+        session.find_table(&peek, name)?.ok_or_else(|| crate::session::undefined_table(name))?;
+    let binding = session.binding_of(peek);
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     on_large_stack(move || {
         let plan =

@@ -1,9 +1,10 @@
 //! One file per statement; here only the tables that say which file it is.
 
 mod analyze;
+mod change_rows;
 mod copy;
 mod create_schema;
-mod create_table;
+pub(crate) mod create_table;
 mod create_table_as;
 mod cursor;
 mod discard;
@@ -17,6 +18,7 @@ mod select;
 mod set;
 mod show;
 mod truncate;
+mod vacuum;
 
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ pub(crate) async fn run(
             session.deallocate(name.as_deref());
             Ok(command(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }))
         }
-        Statement::DiscardAll => discard::run(session),
+        Statement::DiscardAll => discard::run(session).await,
         Statement::Savepoint(name) => {
             session.set_savepoint(name)?;
             Ok(command("SAVEPOINT"))
@@ -72,8 +74,10 @@ pub(crate) async fn run(
         Statement::Commit | Statement::Rollback | Statement::RollbackTo(_) => {
             end_block(session, &whole.statement).await
         }
-        Statement::Delete(_) => Err(not_yet("DELETE")),
-        Statement::Vacuum(_) => Err(not_yet("VACUUM")),
+        Statement::Delete(_) | Statement::Update(_) | Statement::Merge(_) => {
+            change_rows::run(session, whole, parameters).await
+        }
+        Statement::Vacuum(statement) => vacuum::run(session, statement).await,
         Statement::AlterSystem(_) => Err(not_yet("ALTER SYSTEM")),
         Statement::DeclareCursor(statement) => {
             cursor::declare(session, whole, statement, parameters).await
@@ -92,6 +96,9 @@ pub(crate) async fn describe(
     let (parameters, fields) = match &whole.statement {
         Statement::Query(_) => select::describe(session, &whole).await?,
         Statement::Insert(_) => (insert::parameters(session, &whole).await?, None),
+        Statement::Delete(_) | Statement::Update(_) | Statement::Merge(_) => {
+            (change_rows::parameters(session, &whole).await?, None)
+        }
         Statement::Explain(_) => (Vec::new(), Some(explain::schema())),
         Statement::Show(statement) => (Vec::new(), Some(show::schema(statement))),
         Statement::DeclareCursor(_) => (select::describe(session, &whole).await?.0, None),

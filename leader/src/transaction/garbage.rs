@@ -1,28 +1,42 @@
-//! Segment files that no later snapshot will need: kept until the last reader has let go.
+//! Files that no later snapshot will need: kept until the last reader has let go.
 //!
-//! A reader holds the [`SegmentInfo`] of each segment it may open; when the last `Arc` is gone the
-//! file can go. A crash before that leaves orphans, which the start sweeps.
+//! A reader holds what the catalog knows of each segment and deletion vector that it may open; when
+//! the last `Arc` is gone the file can go. A crash before that leaves orphans, which the start sweeps.
 
+use std::any::Any;
 use std::sync::{Arc, Weak};
 
+use async_trait::async_trait;
+use compute::{NewDeletions, StoredFile};
 use parking_lot::Mutex;
-use storage::ids::{SegmentId, SliceId, TableId};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{SliceId, TableId};
 use storage::statistics::SegmentInfo;
 
 use crate::catalog::TableEntry;
+use crate::error::Result;
 
-/// Removes segment files, wherever they are.
+/// The files of tables, wherever they are.
+#[async_trait]
 pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
     /// Removes a file that nobody needs. A failure is logged there: the start sweeps it again.
-    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId);
+    fn remove(&self, table: TableId, slice: SliceId, file: StoredFile);
+
+    /// Writes deletion vectors where their segments are, durably, in the order given; `None` if a row
+    /// of any of them is deleted already. What was written of a failed or dropped call is removed.
+    async fn write_deletions(
+        &self,
+        table: TableId,
+        new: Vec<NewDeletions>,
+    ) -> Result<Option<Vec<DeletionVectorInfo>>>;
 }
 
 #[derive(Debug)]
 struct Item {
     table: TableId,
     slice: SliceId,
-    id: SegmentId,
-    readers: Weak<SegmentInfo>,
+    file: StoredFile,
+    readers: Weak<dyn Any + Send + Sync>,
 }
 
 /// The files to be removed.
@@ -40,22 +54,34 @@ impl Garbage {
 
     /// Removes the file once nobody holds the segment.
     pub fn add(&self, table: TableId, slice: SliceId, segment: &Arc<SegmentInfo>) {
-        let readers = Arc::downgrade(segment);
-        self.items.lock().push(Item { table, slice, id: segment.id, readers });
+        let readers = weak(segment);
+        let file = StoredFile::Segment(segment.id);
+        self.items.lock().push(Item { table, slice, file, readers });
+    }
+
+    /// Removes the file once nobody holds the deletion vector.
+    pub fn add_vector(&self, table: TableId, slice: SliceId, vector: &Arc<DeletionVectorInfo>) {
+        let readers = weak(vector);
+        let file = StoredFile::DeletionVector(vector.segment, vector.id);
+        self.items.lock().push(Item { table, slice, file, readers });
     }
 
     /// Removes all files of a dropped or truncated table.
     pub fn add_table(&self, id: TableId, entry: Option<&TableEntry>) {
-        for (slice, segments) in (0u32..).zip(entry.into_iter().flat_map(|entry| &entry.slices)) {
+        let Some(entry) = entry else { return };
+        for (slice, segments) in (0u32..).map(SliceId).zip(&entry.slices) {
             for segment in segments {
-                self.add(id, SliceId(slice), segment);
+                self.add(id, slice, segment);
+                if let Some(vector) = entry.deletions.get(&segment.id) {
+                    self.add_vector(id, slice, vector);
+                }
             }
         }
     }
 
-    /// The segments that somebody may still read.
-    pub fn held(&self) -> Vec<(TableId, SegmentId)> {
-        self.items.lock().iter().map(|item| (item.table, item.id)).collect()
+    /// The files that somebody may still read.
+    pub fn held(&self) -> Vec<(TableId, StoredFile)> {
+        self.items.lock().iter().map(|item| (item.table, item.file)).collect()
     }
 
     /// Removes what nobody holds any more.
@@ -64,12 +90,17 @@ impl Garbage {
         self.items.lock().retain_mut(|item| {
             let held = item.readers.strong_count() > 0;
             if !held {
-                free.push((item.table, item.slice, item.id));
+                free.push((item.table, item.slice, item.file));
             }
             held
         });
-        for (table, slice, segment) in free {
-            self.files.remove(table, slice, segment);
+        for (table, slice, file) in free {
+            self.files.remove(table, slice, file);
         }
     }
+}
+
+fn weak<T: Send + Sync + 'static>(held: &Arc<T>) -> Weak<dyn Any + Send + Sync> {
+    let held: Weak<T> = Arc::downgrade(held);
+    held
 }

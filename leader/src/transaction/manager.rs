@@ -1,21 +1,27 @@
 //! The one place where commits happen: the latest snapshot, the catalog log, the ids, the locks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use compute::{NewDeletions, StoredFile};
 use datafusion::common::runtime::SpawnedTask;
 use parking_lot::{Mutex, RwLock};
-use storage::ids::{SegmentId, TableId, Xid};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{DeletionVectorId, SegmentId, TableId, Xid};
+use tokio::sync::OwnedMutexGuard;
 
 use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
 use super::lock::LockTable;
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
-use crate::catalog::{Change, Snapshot};
+use crate::catalog::{Change, Deletion, Rewritten, Snapshot};
 use crate::error::{Error, Result};
 
 /// Reservations of segment ids that are noted in the log at once.
 const RESERVATIONS_AHEAD: u64 = 16;
+/// Ids that are noted at once at least: a deletion vector takes one.
+const IDS_AHEAD_MIN: u64 = 4096;
 
 /// Where copies of the catalog are, by which a lost disk of the leader can be replaced.
 pub trait CatalogCopies: std::fmt::Debug + Send + Sync {
@@ -42,6 +48,12 @@ pub struct TransactionManager {
     locks: Arc<LockTable>,
     garbage: Garbage,
     copies: Option<Arc<dyn CatalogCopies>>,
+    files: Arc<dyn SegmentFiles>,
+    /// Held over a commit that deletes rows, from before its vectors are brought up to date, so that
+    /// nobody else's count in between.
+    deleting: Arc<tokio::sync::Mutex<()>>,
+    /// Who last committed a deletion of rows of a table.
+    deleters: Mutex<HashMap<TableId, Xid>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
     fenced: AtomicBool,
@@ -51,6 +63,8 @@ pub struct TransactionManager {
 struct PendingChanges {
     manager: Arc<TransactionManager>,
     changes: Vec<Change>,
+    /// Goes when the commit has come to its end.
+    _deleting: Option<OwnedMutexGuard<()>>,
 }
 
 impl Drop for PendingChanges {
@@ -75,8 +89,11 @@ impl TransactionManager {
             next_segment: AtomicU64::new(next.segment),
             reserved_segments: AtomicU64::new(next.segment),
             locks: Arc::new(LockTable::default()),
-            garbage: Garbage::new(files),
             copies,
+            garbage: Garbage::new(Arc::clone(&files)),
+            files,
+            deleting: Arc::default(),
+            deleters: Mutex::default(),
             fenced: AtomicBool::new(false),
         })
     }
@@ -117,7 +134,7 @@ impl TransactionManager {
         let end = first + count;
         if self.reserved_segments.load(Ordering::Acquire) < end {
             let manager = Arc::clone(self);
-            let ahead = count.saturating_mul(RESERVATIONS_AHEAD);
+            let ahead = count.saturating_mul(RESERVATIONS_AHEAD).max(IDS_AHEAD_MIN);
             let task = SpawnedTask::spawn_blocking(move || manager.note_reserved(end, ahead));
             let noted = task.join().await;
             noted.map_err(|e| Error::Internal(format!("a reservation did not end: {e}")))??;
@@ -155,8 +172,8 @@ impl TransactionManager {
         }
     }
 
-    /// Segments that no snapshot from now on will have, but that somebody may still read.
-    pub(crate) fn held_garbage(&self) -> Vec<(TableId, SegmentId)> {
+    /// Files that no snapshot from now on will need, but that somebody may still read.
+    pub(crate) fn held_garbage(&self) -> Vec<(TableId, StoredFile)> {
         self.garbage.held()
     }
 
@@ -164,23 +181,85 @@ impl TransactionManager {
         Arc::clone(&self.locks)
     }
 
+    /// Lets one transaction after the other commit deletions of rows.
+    pub(super) async fn begin_deleting(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.deleting).lock_owned().await
+    }
+
+    /// The transaction whose deletion of rows of the table was committed last, if that was since the
+    /// start.
+    pub(super) fn last_deleter(&self, table: TableId) -> Option<Xid> {
+        self.deleters.lock().get(&table).copied()
+    }
+
+    /// Writes deletion vectors, durably; see [`SegmentFiles::write_deletions`]. Their ids are filled
+    /// in.
+    ///
+    /// # Errors
+    /// When they cannot be written. If that leaves it unknown what is on disk, nothing is committed
+    /// any more until a restart.
+    pub(super) async fn write_deletions(
+        self: &Arc<Self>,
+        table: TableId,
+        mut new: Vec<NewDeletions>,
+    ) -> Result<Option<Vec<DeletionVectorInfo>>> {
+        let first = self.reserve_segment_ids(new.len() as u64).await?;
+        for (vector, id) in new.iter_mut().zip(first.0..) {
+            vector.id = DeletionVectorId(id);
+        }
+        let written = self.files.write_deletions(table, new).await;
+        if let Err(error) = &written {
+            self.fence_after(error);
+        }
+        written
+    }
+
+    /// Commits nothing more if an error leaves it unknown what is on disk.
+    pub fn fence_after(&self, error: &Error) {
+        if error.is_sync_failure() && !self.fenced.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "a file could not be made durable; no more writes");
+        }
+    }
+
     /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
     /// begun it runs to its end, whether or not the caller waits.
-    pub(super) async fn commit(self: &Arc<Self>, xid: Xid, changes: Vec<Change>) -> Result<()> {
-        let pending = PendingChanges { manager: Arc::clone(self), changes };
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        xid: Xid,
+        changes: Vec<Change>,
+        deleting: Option<OwnedMutexGuard<()>>,
+    ) -> Result<()> {
+        let pending = PendingChanges { manager: Arc::clone(self), changes, _deleting: deleting };
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
         task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
     }
 
-    /// Removes the segments that the changes of a transaction would have made visible.
-    pub(super) fn discard(&self, changes: Vec<Change>) {
-        for change in changes {
-            if let Change::AddSegments(table, segments) = change {
-                for (slice, segment) in segments {
-                    self.garbage.add(table, slice, &segment);
+    /// Removes the files that the changes of a transaction would have made visible.
+    pub(crate) fn discard(&self, changes: Vec<Change>) {
+        for change in &changes {
+            match change {
+                Change::AddSegments(table, segments) => {
+                    segments.iter().for_each(|(slice, s)| self.garbage.add(*table, *slice, s));
                 }
+                Change::DeleteRows(table, deletions) => {
+                    for Deletion { slice, vector, .. } in deletions {
+                        vector.iter().for_each(|v| self.garbage.add_vector(*table, *slice, v));
+                    }
+                }
+                Change::Rewrite(table, rewritten) => {
+                    for Rewritten { slice, segments, .. } in rewritten {
+                        segments.iter().for_each(|s| self.garbage.add(*table, *slice, s));
+                    }
+                }
+                Change::CreateSchema(_)
+                | Change::DropSchema(_)
+                | Change::CreateTable(_)
+                | Change::DropTable(_)
+                | Change::Truncate(_)
+                | Change::PutUser(_) => {}
             }
         }
+        drop(changes);
         self.garbage.sweep();
     }
 
@@ -198,10 +277,63 @@ impl TransactionManager {
     }
 
     fn fenced() -> Error {
-        Error::Internal(
-            "an earlier commit could not be written to the catalog; restart the server".into(),
-        )
+        Error::Internal("an earlier write could not be made durable; restart the server".into())
     }
+
+    /// Has the segments removed that a transaction both wrote and took away again.
+    fn collect_never_seen(&self, after: &Snapshot, changes: &[Change]) {
+        for change in changes {
+            let Change::AddSegments(id, segments) = change else { continue };
+            for (slice, segment) in segments {
+                let entry = after.table_by_id(*id);
+                if entry.and_then(|entry| entry.segment(segment.id)).is_none() {
+                    self.garbage.add(*id, *slice, segment);
+                }
+            }
+        }
+    }
+
+    /// Has the files removed that a commit has taken out of the snapshot, or that it never put in.
+    fn collect(&self, before: &Snapshot, after: &Snapshot, change: &Change) {
+        match change {
+            Change::DropTable(id) | Change::Truncate(id) => {
+                self.garbage.add_table(*id, before.table_by_id(*id).map(Arc::as_ref));
+            }
+            Change::DeleteRows(id, deletions) => {
+                let entry = after.table_by_id(*id);
+                let counts = |vector: &DeletionVectorInfo| {
+                    let counting = entry.and_then(|entry| entry.deletions.get(&vector.segment));
+                    counting.is_some_and(|counting| counting.id == vector.id)
+                };
+                for Deletion { slice, segment, base, vector, .. } in deletions {
+                    for unused in base.iter().chain(vector).filter(|vector| !counts(vector)) {
+                        self.garbage.add_vector(*id, *slice, unused);
+                    }
+                    if vector.is_none() {
+                        self.garbage.add(*id, *slice, segment);
+                    }
+                }
+            }
+            Change::Rewrite(id, rewritten) => {
+                for Rewritten { slice, sources, .. } in rewritten {
+                    for (source, vector) in sources {
+                        self.garbage.add(*id, *slice, source);
+                        vector.iter().for_each(|v| self.garbage.add_vector(*id, *slice, v));
+                    }
+                }
+            }
+            Change::CreateSchema(_)
+            | Change::DropSchema(_)
+            | Change::CreateTable(_)
+            | Change::AddSegments(..)
+            | Change::PutUser(_) => {}
+        }
+    }
+}
+
+/// Whether the catalog could not be written for want of space.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Catalog(error) if crate::error::is_full(error))
 }
 
 fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
@@ -221,6 +353,11 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     match written {
         // It is durable here; whoever waits is told when it is elsewhere too.
         Ok(record) => manager.copy(&mut log, &record),
+        Err(error) if is_full(&error) && matches!(log.has_committed(xid), Ok(false)) => {
+            // The disk is full, and SQLite has rolled back: all is as it was.
+            pending.changes = changes;
+            return Err(error);
+        }
         Err(error) => {
             tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
             manager.fenced.store(true, Ordering::Relaxed);
@@ -228,9 +365,14 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
         }
     }
     // Before the new snapshot is there, so that at any time what may be read is in one or the other.
+    let takes_away = |change: &Change| matches!(change, Change::DropTable(_) | Change::Truncate(_));
+    if changes.iter().any(takes_away) {
+        manager.collect_never_seen(&after, &changes);
+    }
     for change in &changes {
-        if let Change::DropTable(id) | Change::Truncate(id) = change {
-            manager.garbage.add_table(*id, before.table_by_id(*id).map(Arc::as_ref));
+        manager.collect(&before, &after, change);
+        if let Change::DeleteRows(table, _) | Change::Rewrite(table, _) = change {
+            manager.deleters.lock().insert(*table, xid);
         }
     }
     *manager.latest.write() = Arc::new(after);

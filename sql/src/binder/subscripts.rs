@@ -41,9 +41,5 @@ fn name(expr: &Expr) -> Option<&str> {
 }
 
 fn one_more(index: Expr) -> Expr {
-    Expr::BinaryOp {
-        left: Box::new(index),
-        op: BinaryOperator::Plus,
-        right: Box::new(number("1")),
-    }
+    Expr::BinaryOp { left: Box::new(index), op: BinaryOperator::Plus, right: Box::new(number("1")) }
 }

@@ -204,10 +204,13 @@ pub(super) fn prepare(tokens: &mut Tokens<'_>) -> Result<Statement> {
     tokens.expect_word("as")?;
     let prepared = super::statement(tokens)?;
     match prepared {
-        Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_) => {
+        Statement::Query(_)
+        | Statement::Insert(_)
+        | Statement::Delete(_)
+        | Statement::Update(_) => {
             Ok(Statement::Prepare(Prepare { name, types, statement: Box::new(prepared) }))
         }
-        _ => Err(Error::syntax("PREPARE takes SELECT, INSERT or DELETE")),
+        _ => Err(Error::syntax("PREPARE takes SELECT, INSERT, UPDATE or DELETE")),
     }
 }
 

@@ -196,6 +196,7 @@ fn catalog() -> SystemCatalog {
         }],
         placement_fingerprint: 0,
         slices: vec![Vec::new()],
+        deletions: Default::default(),
     };
     let user = |oid, name: &str, superuser| UserEntry {
         oid,
@@ -222,6 +223,7 @@ fn catalog() -> SystemCatalog {
         session_user: "ann".to_owned(),
         database: "dev".to_owned(),
         search_path: vec!["public".to_owned()],
+        temporary_schema: None,
         backend_pid: 1,
         timezone: "UTC".to_owned(),
         settings: BTreeMap::from([("statement_timeout".to_owned(), "0".to_owned())]),

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use compute::layout::Layout;
+use compute::plan::delete_rows::{DeleteRowsExec, RowTarget};
+use compute::plan::drop_repeated::DropRepeatedExec;
 use compute::plan::on_task::OnTaskExec;
 use compute::plan::slice_write::SliceWriteExec;
+use compute::row_ids::Repeated;
 use compute::{Distribution, Home, TableVersion};
-use datafusion::common::{Result, not_impl_err};
+use datafusion::common::{Result, internal_err, not_impl_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -25,10 +28,44 @@ pub(crate) struct WriteEnd {
     pub(crate) first_segment: u64,
     /// Where rows go that could go anywhere: another node for each write.
     pub(crate) turn: usize,
+    /// Set if the rows replace others, whose ids are the last column.
+    pub(crate) replaces: Option<RowTarget>,
 }
 
 impl Motions {
+    /// The rows that a source names by their ids, its last column.
+    pub(super) fn delete(
+        &self,
+        source: Plan,
+        target: RowTarget,
+        version: Arc<TableVersion>,
+        layout: Layout,
+    ) -> Result<Plan> {
+        if !target.has_copies {
+            let (rows, locus) = self.place(source)?;
+            let (rows, locus) = match locus {
+                Everywhere => self.to_one(rows, locus)?,
+                Sliced | Single | Leader => (rows, locus),
+            };
+            let found: Plan = Arc::new(DeleteRowsExec::new(target, rows));
+            return merge(self.gather(found, locus)?);
+        }
+        let source = self.each_once(source, &target, layout)?;
+        let (rows, locus) = self.place(source)?;
+        if locus == Leader {
+            return not_impl_err!("deleting rows of copies that only the leader node finds");
+        }
+        let rows = self.to_all(rows, locus)?;
+        let copies = Some((Home::Cluster(layout), version));
+        let found = Arc::new(DeleteRowsExec::with_copies(target, copies, rows));
+        merge(self.gather(found, Sliced)?)
+    }
+
     pub(super) fn write(&self, source: Plan, end: &WriteEnd, layout: Layout) -> Result<Plan> {
+        let source = match &end.replaces {
+            Some(target) => self.each_once(source, target, layout)?,
+            None => source,
+        };
         let (rows, locus) = match end.version.distribution {
             Distribution::Key(key) => self.to_key(source, key, layout)?,
             Distribution::Even => {
@@ -47,9 +84,25 @@ impl Motions {
         }
         let home = Home::Cluster(layout);
         let version = Arc::clone(&end.version);
-        let write = Arc::new(SliceWriteExec::new(version, home, end.first_segment, rows));
+        let write = SliceWriteExec::new(version, home, end.first_segment, rows);
+        let write = Arc::new(write.replacing(end.replaces.clone()));
         // Of a table on every node each copy is reported, so the write is sliced in any case.
         merge(self.gather(write, Sliced)?)
+    }
+
+    /// Brings what replaces the same row to one place, where all but one are dropped.
+    fn each_once(&self, source: Plan, target: &RowTarget, layout: Layout) -> Result<Plan> {
+        if target.repeated == Repeated::Never {
+            return Ok(source);
+        }
+        let schema = source.schema();
+        let Some(last) = schema.fields().len().checked_sub(1) else {
+            return internal_err!("rows that replace others have no ids");
+        };
+        let id: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(last).name(), last));
+        let partitioning = Partitioning::Hash(vec![id], layout.slices_per_node());
+        let rows = Arc::new(RepartitionExec::try_new(source, partitioning)?);
+        Ok(Arc::new(DropRepeatedExec::new(target.clone(), rows)))
     }
 
     /// Each row on the slice of its key.
