@@ -140,7 +140,7 @@ impl<'a> CatalogDirectory<'a> {
         // A directory that is not there has no files.
         let paths = match self.io.list(&self.directory()) {
             Ok(paths) => paths,
-            Err(storage::Error::Io { source, .. })
+            Err(storage::error::Error::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 return Ok(Vec::new());

@@ -94,6 +94,7 @@ mod tests {
             constraints: vec![],
             placement_fingerprint: u64::MAX,
             slices: vec![vec![]; 2],
+            deletions: Default::default(),
         }))
     }
 
