@@ -89,9 +89,9 @@ pub(crate) struct SliceProto {
 impl SliceProto {
     pub(crate) fn new(version: &TableVersion, slice: usize) -> Result<Self> {
         let segments = version.slices.get(slice).map_or(&[][..], Vec::as_slice);
-        let segment = |info: &Arc<SegmentInfo>| SegmentProto {
-            deletions: version.deletions.get(&info.id).map(|d| DeletionsProto::new(d)),
-            ..SegmentProto::new(info)
+        let segment = |info: &Arc<SegmentInfo>| {
+            let vector = version.deletions.get(&info.id);
+            SegmentProto::with_deletions(info, vector.map(Arc::as_ref))
         };
         Ok(Self { slice: number(slice)?, segments: segments.iter().map(segment).collect() })
     }
@@ -270,6 +270,10 @@ impl SegmentProto {
             byte_count: info.byte_count,
             deletions: None,
         }
+    }
+
+    pub(crate) fn with_deletions(info: &SegmentInfo, vector: Option<&DeletionVectorInfo>) -> Self {
+        Self { deletions: vector.map(DeletionsProto::new), ..Self::new(info) }
     }
 
     pub(crate) fn to_info(&self) -> SegmentInfo {

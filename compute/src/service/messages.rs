@@ -220,8 +220,7 @@ impl RewriteSlice {
     /// The request without its closure.
     pub(crate) fn new(version: &TableVersion, request: &RewriteRequest) -> Result<Self> {
         let segment = |(info, vector): &(Arc<SegmentInfo>, Option<Arc<DeletionVectorInfo>>)| {
-            let deletions = vector.as_deref().map(DeletionsProto::new);
-            SegmentProto { deletions, ..SegmentProto::new(info) }
+            SegmentProto::with_deletions(info, vector.as_deref())
         };
         Ok(Self {
             table: Some(TableProto::new(version)?),
