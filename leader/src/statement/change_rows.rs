@@ -280,7 +280,7 @@ impl RowsToReplace {
                 cluster::replace(&engine, nodes, entry, self.source, replaces).await?
             }
         };
-        self::replace(session, entry, outcome, replaced).await
+        replace(session, entry, outcome, replaced).await
     }
 }
 
