@@ -178,7 +178,7 @@ impl PhysicalExtensionCodec for NodeCodec {
         } else if let Some(load) = plan.downcast_ref::<LoadExec>() {
             Kind::Load(load.to_proto()?)
         } else if let Some(delete) = plan.downcast_ref::<DeleteRowsExec>() {
-            Kind::DeleteRows(delete.to_proto()?)
+            Kind::DeleteRows(delete.to_proto())
         } else if let Some(drop) = plan.downcast_ref::<DropRepeatedExec>() {
             Kind::DropRepeated(drop.to_proto())
         } else {
@@ -213,9 +213,7 @@ impl PhysicalExtensionCodec for NodeCodec {
             }
             Kind::Write(proto) => Arc::new(SliceWriteExec::from_proto(proto, input()?, &decoder)?),
             Kind::Load(proto) => Arc::new(LoadExec::from_proto(proto, &decoder)?),
-            Kind::DeleteRows(proto) => {
-                Arc::new(DeleteRowsExec::from_proto(proto, input()?, &decoder)?)
-            }
+            Kind::DeleteRows(proto) => Arc::new(DeleteRowsExec::from_proto(&proto, input()?)?),
             Kind::DropRepeated(proto) => Arc::new(DropRepeatedExec::from_proto(&proto, input()?)?),
         })
     }

@@ -4,7 +4,8 @@
 //! knowledge, handed over as a [`TableVersion`]. In reading order:
 //!
 //! * [`placement`]: which row belongs to which slice, and [`layout`]: which slice to which node;
-//! * `node`: files, cache, memory and spill space of the node ([`Node`]);
+//! * `node`: files, cache, memory and spill space of the node ([`Node`]), and [`profile`]: the kind of
+//!   machine that it is on;
 //! * `table`: a table version as a query sees it ([`SliceTable`]);
 //! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
 //! * [`load`]: rows of objects in [`object_storage`], for COPY;
@@ -24,13 +25,14 @@ pub mod memory;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
+pub mod profile;
 pub mod row_ids;
 pub mod service;
 
 mod compact;
-mod copies;
 mod merge_share;
 mod node;
+mod peak_memory;
 mod statistics;
 mod table;
 mod write;
@@ -39,8 +41,9 @@ mod write;
 mod tests;
 
 pub use node::{
-    DeletionsOutcome, NewDeletions, Node, NodeConfig, RewriteGoal, RewriteRequest,
-    RewrittenSegments, StoredFile,
+    DeletionsOutcome, FileInfo, HeldFile, NewDeletions, Node, NodeConfig, RewriteGoal,
+    RewriteRequest, RewrittenSegments, StoredFile,
 };
+pub use peak_memory::PeakMemory;
 pub use table::{Deletions, Distribution, Home, ROW_ID_COLUMN, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

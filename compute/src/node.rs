@@ -4,22 +4,23 @@
 //! ```text
 //! <data directory>/slice_<slice>/<table id>-<segment id>.seg     all ids in hexadecimal
 //! <data directory>/slice_<slice>/<table id>-<segment id>-<vector id>.dv
-//! <data directory>/spill/                                        emptied at every start
+//! <data directory>/spill/                                        emptied at every start; or elsewhere
 //! <data directory>/membership                                    of a node of several: whose it is
 //! ```
 //!
-//! Slices are counted over the whole cluster; a node has files of its own slices only.
+//! Slices are counted over the whole cluster; beside those of its own a node has copies of others.
+//! A copy has the same name and the same bytes as what it is a copy of.
 //!
-//! The node knows no transactions: which segments belong to a table is the leader's knowledge
-//! ([`crate::table::TableVersion`]), and a file that no version names is an orphan
-//! ([`Node::sweep_orphans`]).
+//! The node knows no transactions: which segments belong to a table, and which node keeps copies of
+//! them, is the leader's knowledge ([`crate::table::TableVersion`]), and a file that no version
+//! names is an orphan ([`Node::sweep_orphans`]).
 
 mod deletions;
 mod file;
 mod rewrite;
 
 pub use deletions::{DeletionsOutcome, NewDeletions};
-pub use file::StoredFile;
+pub use file::{FileInfo, StoredFile};
 pub use rewrite::{RewriteGoal, RewriteRequest, RewrittenSegments};
 
 use std::collections::{HashMap, HashSet};
@@ -27,7 +28,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::common::Result as QueryResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -35,7 +36,7 @@ use parking_lot::Mutex;
 use storage::cache::ChunkCache;
 use storage::deletion_vector::DeletionVector;
 use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
-use storage::io::Io;
+use storage::io::{DiskIo, Io, TEMPORARY_SUFFIX};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
@@ -43,7 +44,8 @@ use storage::statistics::SegmentInfo;
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
 use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
-use file::{file_name, parse_file_name};
+use crate::profile::Profile;
+use file::{COPY_MARK, file_name, is_temporary, parse_file_name};
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -60,8 +62,12 @@ pub struct NodeConfig {
     pub memory_bytes: usize,
     /// Memory for column chunks read from disk, bytes.
     pub cache_bytes: usize,
+    /// Where queries spill; everything in it is removed when the node opens.
+    pub spill_dir: PathBuf,
     /// Disk space for spilling, bytes.
     pub spill_bytes_max: u64,
+    /// What kind of machine it is on.
+    pub profile: Profile,
 }
 
 /// A compute node's resources, shared by all its queries.
@@ -74,7 +80,10 @@ pub struct Node {
     vectors: Mutex<HashMap<DeletionVectorId, Arc<DeletionVector>>>,
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
+    next_copy: AtomicU64,
     /// Numbers of files of writes that the leader has given up.
+    next_copy: AtomicU64,
+    /// Ids of segments of writes that the leader has given up.
     abandoned: Mutex<Vec<Range<u64>>>,
 }
 
@@ -83,29 +92,50 @@ struct OpenSegment {
     segment: Segment,
 }
 
+/// A file of a table on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldFile {
+    /// The table.
+    pub table: TableId,
+    /// The slice.
+    pub slice: SliceId,
+    /// The number of the file ([`StoredFile::number`]).
+    pub number: SegmentId,
+    /// The length of the file.
+    pub byte_count: u64,
+}
+
 impl Node {
-    /// Opens the node on its data directory, which is created if it does not exist, and empties
-    /// the spill space.
+    /// Opens the node on its data directory, which is created if it does not exist, and removes
+    /// what was being written when the process before ended: in its slices and in the spill space.
     pub fn open(config: NodeConfig) -> Result<Arc<Self>, Error> {
         if config.node >= config.layout.nodes() {
             let nodes = config.layout.nodes();
             return Err(Error::NoSuchNode { node: config.node, nodes });
         }
-        for slice in config.layout.slices_of(config.node) {
-            config.io.create_directory(&slice_dir(&config, slice))?;
+        for slice in 0..config.layout.slices() {
+            let directory = slice_dir(&config, slice);
+            config.io.create_directory(&directory)?;
+            for file in config.io.list(&directory)? {
+                if is_temporary(&file) {
+                    config.io.remove(&file)?;
+                }
+            }
         }
-        let spill_dir = config.data_dir.join("spill");
         let limits = MemoryLimits {
             memory_bytes: config.memory_bytes,
-            spill_dir,
+            spill_dir: config.spill_dir.clone(),
             spill_bytes_max: config.spill_bytes_max,
         };
+        let disk = DiskIo::new(Arc::clone(&config.io), config.profile.disk());
+        let config = NodeConfig { io: Arc::new(disk), ..config };
         Ok(Arc::new(Self {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,
             segments: Mutex::default(),
             vectors: Mutex::default(),
             next_slice: AtomicUsize::new(0),
+            next_copy: AtomicU64::new(0),
             abandoned: Mutex::default(),
             config,
         }))
@@ -183,7 +213,7 @@ impl Node {
         remove: impl Fn(Option<TableId>, Option<SegmentId>) -> bool,
     ) -> Result<usize, Error> {
         let mut removed = 0;
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             let directory = slice_dir(&self.config, slice);
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
@@ -231,9 +261,9 @@ impl Node {
         })
     }
 
-    /// Whether the segment belongs to a write that was given up.
-    pub(crate) fn is_abandoned(&self, segment: SegmentId) -> bool {
-        self.abandoned.lock().iter().any(|ids| ids.contains(&segment.0))
+    /// Whether the file of that number belongs to a write that was given up.
+    pub(crate) fn is_abandoned(&self, number: SegmentId) -> bool {
+        self.abandoned.lock().iter().any(|ids| ids.contains(&number.0))
     }
 
     /// Gives up all writes of leaders before the one whose first segment this is.
@@ -245,12 +275,33 @@ impl Node {
 
     /// Whether there is any file in the node's slices.
     pub(crate) fn has_files(&self) -> Result<bool, Error> {
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             if !self.config.io.list(&slice_dir(&self.config, slice))?.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The whole segments and deletion vectors that lie in the node's directories, whatever they are. Makes directories
+    /// that are gone.
+    pub(crate) fn held_files(&self) -> Result<Vec<HeldFile>, Error> {
+        let mut held = Vec::new();
+        for slice in 0..self.config.layout.slices() {
+            let directory = slice_dir(&self.config, slice);
+            self.config.io.create_directory(&directory)?;
+            for file in self.config.io.list(&directory)? {
+                let (Some(table), Some(number)) = parse_file_name(&file) else { continue };
+                if is_temporary(&file) {
+                    continue;
+                }
+                // It may be removed while we look.
+                let Some(byte_count) = self.config.io.len(&file)? else { continue };
+                let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
+                held.push(HeldFile { table, slice, number, byte_count });
+            }
+        }
+        Ok(held)
     }
 
     /// Where the node's files are.
@@ -267,6 +318,14 @@ impl Node {
     pub fn file_path(&self, table: TableId, slice: SliceId, file: StoredFile) -> PathBuf {
         let directory = self.config.data_dir.join(format!("slice_{}", slice.0));
         directory.join(file_name(table, file))
+    }
+
+    /// A file to which the file of that path may be copied; each time another.
+    pub(crate) fn copy_path(&self, path: &Path) -> PathBuf {
+        let number = self.next_copy.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{COPY_MARK}{number}{TEMPORARY_SUFFIX}"));
+        PathBuf::from(name)
     }
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
@@ -286,8 +345,8 @@ impl Node {
         info: &SegmentInfo,
         schema: &Arc<TableSchema>,
     ) -> QueryResult<Segment> {
-        if !self.own_slices().contains(&(slice.0 as usize)) {
-            let message = format!("slice {} is not on node {}", slice.0, self.id());
+        if slice.0 as usize >= self.config.layout.slices() {
+            let message = format!("there is no slice {} in the cluster", slice.0);
             return Err(with_sqlstate("XX000", message));
         }
         if let Some(open) = self.segments.lock().get(&info.id) {

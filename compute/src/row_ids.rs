@@ -19,13 +19,11 @@ use datafusion::common::runtime::JoinSet;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use storage::ids::{RowId, SegmentId};
 use storage::row_set::RowSet;
 
-use crate::copies::CopyMatcher;
 use crate::error::with_sqlstate;
 use crate::plan::guard::guard;
 use crate::table::TableVersion;
@@ -185,27 +183,6 @@ pub fn take_row_ids(
     let columns = input.schema().fields().len().saturating_sub(1);
     let schema: SchemaRef = Arc::new(input.schema().project(&(0..columns).collect::<Vec<_>>())?);
     Ok(Box::pin(RowIdStream { input, collector, schema, keeps_ids: false }))
-}
-
-/// The rows of a stream without `columns` columns before the last one, which are the old rows, for
-/// each of whom a row of a copy is to be found.
-pub(crate) fn take_old_rows(
-    input: SendableRecordBatchStream,
-    columns: usize,
-    matcher: Arc<CopyMatcher>,
-) -> Result<SendableRecordBatchStream> {
-    let Some(first) = input.schema().fields().len().checked_sub(columns + 1) else {
-        return internal_err!("rows came without the old ones");
-    };
-    let last = first + columns;
-    let kept: Vec<usize> = (0..first).chain([last]).collect();
-    let schema: SchemaRef = Arc::new(input.schema().project(&kept)?);
-    let rows = input.map(move |batch: Result<RecordBatch>| -> Result<RecordBatch> {
-        let batch = batch?;
-        matcher.add(&batch.columns()[first..last])?;
-        Ok(batch.project(&kept)?)
-    });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
 /// The rows of a stream with their row ids, without those whose id came before.

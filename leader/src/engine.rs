@@ -7,14 +7,13 @@ use std::future::Future;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
-use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
@@ -26,7 +25,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
-use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, epoch};
+use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, Wanted, epoch};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::planner::{Planner, panic_text};
@@ -72,10 +71,17 @@ impl Engine {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let mut log = CatalogLog::open(&config.catalog_path())?;
+        // What nodes must have is asked when they are watched, and then the manager is there.
+        let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());
+        let known: Known = {
+            let manager = Arc::clone(&manager);
+            // Without an answer all files of the nodes would be taken for orphans.
+            Arc::new(move || wanted(manager.get().expect("nodes are watched by then")))
+        };
         let cluster = if config.file.cluster.nodes.is_empty() {
             Cluster::Alone(open_node(&config)?)
         } else {
-            Cluster::Nodes(connect_nodes(&config, &mut log)?)
+            Cluster::Nodes(connect_nodes(&config, &mut log, known)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
         let copies: Option<Arc<dyn CatalogCopies>> = match &cluster {
@@ -83,14 +89,13 @@ impl Engine {
             Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
         };
         let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
-        let manager = Arc::clone(&transactions);
-        let known: Known = Arc::new(move || known_segments(&manager));
+        manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
-            Cluster::Alone(node) => sweep_orphans(node, &known())?,
+            Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
             Cluster::Nodes(nodes) => {
                 let manager = Arc::clone(&transactions);
                 let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
-                nodes.watch(&known, &catch_up, &Handle::current());
+                nodes.watch(&catch_up, &Handle::current());
             }
         }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
@@ -209,21 +214,16 @@ impl Engine {
         self.tables.lock().retain(|_, (known, _)| known.strong_count() > 0);
     }
 
-    /// The scan side of a table whose rows a statement changes: with their ids. Of a table that every
-    /// node has it reads the copy of the first one, whichever node asks, so that a row has one id.
+    /// The scan side of a table whose rows a statement changes: with their ids. A table that every node
+    /// has is read once and not by each: its rows are those of the first node's slices then.
     pub fn target_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
         let mut version = self.slice_table(entry).version().with_row_ids();
-        if self.has_copies(entry) {
+        if entry.distribution == DistributionStyle::All && self.cluster.layout().nodes() > 1 {
             version.distribution = compute::Distribution::Even;
             let first = self.cluster.layout().slices_of(0);
             version.slices[first.end..].iter_mut().for_each(Vec::clear);
         }
         SliceTable::new(Arc::new(version), self.cluster.home())
-    }
-
-    /// Whether every one of several nodes has all rows of the table.
-    pub fn has_copies(&self, entry: &TableEntry) -> bool {
-        entry.distribution == DistributionStyle::All && self.cluster.layout().nodes() > 1
     }
 
     /// What the node needs to know of a table.
@@ -324,51 +324,51 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
         node: 0,
         memory_bytes: config.query_memory_bytes(),
         cache_bytes: config.cache_bytes(),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir.join("node0")),
         spill_bytes_max: config.spill_bytes_max(),
+        profile: config.profile(),
     })?)
 }
 
 /// The nodes of a cluster of several processes; none is spoken to yet.
-fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> {
+fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<Arc<NodeSet>> {
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
-        spill_dir: config.data_dir.join("spill"),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir),
         spill_bytes_max: config.spill_bytes_max(),
     };
-    Ok(NodeSet::new(NodeSetParts {
+    let parts = NodeSetParts {
         layout: cluster.layout()?,
+        copies: cluster.copies()?,
         urls: cluster.urls()?,
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
         epoch: epoch::next(&config.data_dir)?,
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
-    }))
+    };
+    Ok(NodeSet::new(parts, known))
 }
 
-/// What nodes must keep: the files of the snapshot, and those that older readers hold.
-fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
-    let snapshot = transactions.snapshot();
-    let known = snapshot.tables().map(|table| KnownTable {
-        table: table.id,
-        segments: table.files().map(|(_, file)| file.number()).collect(),
-    });
-    let held = transactions.held_garbage().into_iter();
-    let held = held.map(|(table, file)| KnownTable { table, segments: vec![file.number()] });
-    known.chain(held).collect()
+/// What nodes must have: the files of the snapshot, and those that older readers hold. The
+/// snapshot comes first: what a commit drops is held before it leaves the snapshot.
+fn wanted(transactions: &TransactionManager) -> Wanted {
+    let tables = transactions.snapshot().tables().map(Arc::clone).collect();
+    Wanted { tables, held: transactions.held_garbage() }
 }
 
-/// Removes segment files that no commit ever made visible.
-fn sweep_orphans(node: &Node, tables: &[KnownTable]) -> Result<()> {
+/// Removes files of tables that no commit ever made visible.
+fn sweep_orphans(node: &Node, wanted: &Wanted) -> Result<()> {
     let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-    for table in tables {
-        known.entry(table.table).or_default().extend(&table.segments);
+    for table in &wanted.tables {
+        let files = table.files().map(|(_, file)| file.number());
+        known.entry(table.id).or_default().extend(files);
     }
     // Nothing is written yet: whatever is unknown can go.
     let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;
     if removed > 0 {
-        tracing::info!(removed, "removed segment files that no commit made visible");
+        tracing::info!(removed, "removed files that no commit made visible");
     }
     Ok(())
 }

@@ -57,7 +57,9 @@ impl Backend for Leader {
     }
 }
 
-/// How long the compute nodes may take to answer at the start.
+/// How long the leader waits for all compute nodes at the start, before it begins with those that are
+/// there if they have all rows; and how long for those.
+const NODES_PATIENCE: Duration = Duration::from_secs(15);
 const NODES_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs a cluster of several nodes on this machine, as [`serve_until_stopped`].
@@ -81,7 +83,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
     let engine = Arc::new(Engine::open(config)?);
     if let Cluster::Nodes(nodes) = &engine.cluster {
         tokio::select! {
-            open = nodes.wait_until_open(NODES_WAIT) => open?,
+            ready = nodes.wait_until_ready(NODES_PATIENCE, NODES_WAIT) => ready?,
             () = stop.cancelled() => return Ok(()),
         }
     }

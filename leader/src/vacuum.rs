@@ -18,7 +18,7 @@ use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 
 use crate::catalog::{Change, Rewritten, TableEntry};
-use crate::cluster::{Cluster, NodeSet};
+use crate::cluster::{self, Cluster, NewSegments};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::transaction::lock::{ClaimedRows, LockMode};
@@ -83,7 +83,7 @@ async fn rewrite(
     slice: SliceId,
     goal: RewriteGoal,
     pace: &Arc<dyn Fn() -> bool + Send + Sync>,
-) -> Result<Vec<RewrittenSegments>> {
+) -> Result<Vec<NewSegments>> {
     let segments = entry.slices.get(slice.0 as usize).map_or(&[][..], Vec::as_slice);
     if segments.is_empty() {
         return Ok(Vec::new());
@@ -104,10 +104,7 @@ async fn rewrite(
     };
     match &engine.cluster {
         Cluster::Alone(node) => rewrite_here(node, request).await,
-        Cluster::Nodes(nodes) => {
-            let version = engine.table_version(entry);
-            rewrite_on_node(nodes, &version, request).await
-        }
+        Cluster::Nodes(nodes) => cluster::rewrite(engine, nodes, entry, request).await,
     }
 }
 
@@ -120,10 +117,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-async fn rewrite_here(
-    node: &Arc<Node>,
-    mut request: RewriteRequest,
-) -> Result<Vec<RewrittenSegments>> {
+async fn rewrite_here(node: &Arc<Node>, mut request: RewriteRequest) -> Result<Vec<NewSegments>> {
     let stop = StopOnDrop(Arc::default());
     let (stopped, pace) = (Arc::clone(&stop.0), Arc::clone(&request.may_go_on));
     request.may_go_on = Arc::new(move || !stopped.load(Ordering::Relaxed) && pace());
@@ -136,7 +130,8 @@ async fn rewrite_here(
         }
     });
     let lost = |_| Error::Internal("a rewrite did not end".into());
-    receiver.await.map_err(lost)??.ok_or(Error::Canceled)
+    let rewritten = receiver.await.map_err(lost)??.ok_or(Error::Canceled)?;
+    Ok(rewritten.into_iter().map(NewSegments::from).collect())
 }
 
 fn remove_here(node: &Node, request: &RewriteRequest, unwanted: &[RewrittenSegments]) {
@@ -147,24 +142,12 @@ fn remove_here(node: &Node, request: &RewriteRequest, unwanted: &[RewrittenSegme
     }
 }
 
-async fn rewrite_on_node(
-    nodes: &Arc<NodeSet>,
-    version: &compute::TableVersion,
-    request: RewriteRequest,
-) -> Result<Vec<RewrittenSegments>> {
-    let mut undo = nodes.undo(request.table, request.ids.clone());
-    let client = nodes.client_of(request.slice);
-    let rewritten = client.rewrite_slice(version, &request).await?;
-    undo.keep();
-    Ok(rewritten)
-}
-
 /// Lets new segments take the place of those that are as they were read.
 async fn commit(
     engine: &Arc<Engine>,
     entry: &TableEntry,
     slice: SliceId,
-    rewritten: Vec<RewrittenSegments>,
+    rewritten: Vec<NewSegments>,
 ) -> Result<Vacuumed> {
     let mut done = Vacuumed::default();
     let mut changes = Vec::with_capacity(rewritten.len());
@@ -201,7 +184,7 @@ async fn commit(
     Ok(done)
 }
 
-fn to_change(entry: &TableEntry, slice: SliceId, group: RewrittenSegments) -> Result<Rewritten> {
+fn to_change(entry: &TableEntry, slice: SliceId, group: NewSegments) -> Result<Rewritten> {
     let mut sources = Vec::with_capacity(group.sources.len());
     let mut live_rows = 0;
     for id in group.sources {
@@ -217,8 +200,7 @@ fn to_change(entry: &TableEntry, slice: SliceId, group: RewrittenSegments) -> Re
         let text = format!("{live_rows} rows were to be rewritten, {rows} were");
         return Err(Error::Internal(text));
     }
-    let segments = group.segments.into_iter().map(Arc::new).collect();
-    Ok(Rewritten { slice, sources, segments })
+    Ok(Rewritten { slice, sources, segments: group.segments })
 }
 
 /// All rows of the segments that go.

@@ -93,8 +93,6 @@ pub struct TargetTable {
     pub name: String,
     /// All its columns in order.
     pub columns: Vec<TargetColumn>,
-    /// Set if the plans of DELETE and UPDATE are to give the old rows too, before their ids.
-    pub with_old_rows: bool,
 }
 
 /// A column of a [`TargetTable`].

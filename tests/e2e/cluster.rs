@@ -1,8 +1,10 @@
 //! Several compute nodes give the answers of one, and a node that dies gives an error and never a
 //! short answer.
 
+mod explain;
 mod kills;
 mod leader_disk;
+mod mirrors;
 mod motions;
 mod network;
 mod random_sql;
@@ -27,8 +29,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A cluster of that many nodes with two slices each.
 fn nodes(count: usize) -> Cluster {
+    nodes_with(count, Vec::new())
+}
+
+/// The same, with these variables.
+fn nodes_with(count: usize, environment: Vec<(String, String)>) -> Cluster {
     let arguments = ["--nodes", &count.to_string(), "--slices", "2"].map(str::to_owned).to_vec();
-    Cluster::start_own(Options { arguments, ..Options::default() })
+    Cluster::start_own(Options { arguments, environment, ..Options::default() })
 }
 
 /// The rows of a query, each as text; an error as its SQLSTATE and message.

@@ -171,7 +171,8 @@ impl HostCluster {
     pub(crate) fn cut_between(&self, one: Host, other: Host) {
         for (at, to) in [(one, other), (other, one)] {
             let nobody = ["lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "permanent"];
-            let arguments = [&["neigh", "replace", &to.address()], &nobody[..]].concat();
+            let address = to.address();
+            let arguments = [&["neigh", "replace", &address], &nobody[..]].concat();
             ip_in(&self.space(at), &arguments);
         }
     }

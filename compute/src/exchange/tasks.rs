@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::common::{Result, internal_err};
+use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 
+use super::measured::measured;
+use super::messages::Measured;
+use crate::peak_memory::PeakMemory;
 use crate::plan::cancel::QueryEnd;
 
 /// In which a task finds its entry here; set by this process for itself.
@@ -17,14 +21,31 @@ const TASK_HEADER: &str = "x-blueshift-task";
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<QueryEnd>>>,
+    open: Mutex<HashMap<u64, Arc<TaskState>>>,
     closed: AtomicU64,
+}
+
+/// What the session of a task and its channel have in common.
+#[derive(Debug, Default)]
+pub(crate) struct TaskState {
+    /// Set when nobody wants its rows any more.
+    pub(super) end: Arc<QueryEnd>,
+    /// What runs, and its memory, if it is to be measured. The plan may hold streams that hold the
+    /// session, and so this: it is taken out at the end.
+    measuring: Mutex<Option<(Arc<dyn ExecutionPlan>, Arc<PeakMemory>)>>,
+}
+
+impl TaskState {
+    /// The plan of the task is to be measured.
+    pub(super) fn measure(&self, plan: Arc<dyn ExecutionPlan>, memory: Arc<PeakMemory>) {
+        *self.measuring.lock() = Some((plan, memory));
+    }
 }
 
 /// A task that is open; dropped, its query has ended.
 pub(crate) struct OpenTask {
     number: u64,
-    end: Arc<QueryEnd>,
+    state: Arc<TaskState>,
     tasks: Arc<Tasks>,
 }
 
@@ -32,26 +53,26 @@ impl Tasks {
     /// A new task; the headers lead its session to it.
     pub(crate) fn open(self: &Arc<Self>, headers: &mut HeaderMap) -> OpenTask {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let end = Arc::new(QueryEnd::default());
-        self.open.lock().insert(number, Arc::clone(&end));
+        let state = Arc::<TaskState>::default();
+        self.open.lock().insert(number, Arc::clone(&state));
         headers.insert(TASK_HEADER, HeaderValue::from(number));
-        OpenTask { number, end, tasks: Arc::clone(self) }
+        OpenTask { number, state, tasks: Arc::clone(self) }
     }
 
-    /// The flag of the task that these headers belong to.
-    pub(crate) fn end_of(&self, headers: &HeaderMap) -> Result<Arc<QueryEnd>> {
+    /// The state of the task that these headers belong to.
+    pub(crate) fn state_of(&self, headers: &HeaderMap) -> Result<Arc<TaskState>> {
         let number = headers.get(TASK_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let open = self.open.lock();
         match number.and_then(|number: u64| open.get(&number)) {
-            Some(end) => Ok(Arc::clone(end)),
+            Some(state) => Ok(Arc::clone(state)),
             None => internal_err!("the task is not open"),
         }
     }
 
     /// Tells all tasks that nobody wants their rows any more.
     pub(crate) fn end_all(&self) {
-        for end in self.open.lock().values() {
-            end.set();
+        for state in self.open.lock().values() {
+            state.end.set();
         }
     }
 
@@ -61,9 +82,19 @@ impl Tasks {
     }
 }
 
+impl OpenTask {
+    /// What the task has done so far, if it is measured.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        let measuring = self.state.measuring.lock();
+        let (plan, memory) = measuring.as_ref()?;
+        Some(measured(plan, memory.peak_bytes()))
+    }
+}
+
 impl Drop for OpenTask {
     fn drop(&mut self) {
-        self.end.set();
+        self.state.end.set();
+        self.state.measuring.lock().take();
         self.tasks.open.lock().remove(&self.number);
         self.tasks.closed.fetch_add(1, Ordering::Relaxed);
     }

@@ -10,9 +10,12 @@
 //! ranges of numbers.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{DeletionVectorId, SegmentId, TableId};
 use storage::io::TEMPORARY_SUFFIX;
+use storage::statistics::SegmentInfo;
 
 /// A file of a slice that the catalog may know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +36,42 @@ impl StoredFile {
     }
 }
 
+/// What the catalog keeps of a file, by which a copy of it is known to be one.
+#[derive(Debug, Clone)]
+pub enum FileInfo {
+    /// A segment.
+    Segment(Arc<SegmentInfo>),
+    /// A deletion vector.
+    Deletions(Arc<DeletionVectorInfo>),
+}
+
+impl FileInfo {
+    /// Which file it is.
+    pub fn file(&self) -> StoredFile {
+        match self {
+            Self::Segment(info) => StoredFile::Segment(info.id),
+            Self::Deletions(info) => StoredFile::DeletionVector(info.segment, info.id),
+        }
+    }
+
+    /// The number that names it.
+    pub fn number(&self) -> SegmentId {
+        self.file().number()
+    }
+
+    /// The length of the file.
+    pub fn byte_count(&self) -> u64 {
+        match self {
+            Self::Segment(info) => info.byte_count,
+            Self::Deletions(info) => info.byte_count,
+        }
+    }
+}
+
+/// In the name of a file that is being copied from another node, before a number that no other copy
+/// has.
+pub(super) const COPY_MARK: &str = ".copy";
+
 /// The name of a file of a table.
 pub(super) fn file_name(table: TableId, file: StoredFile) -> String {
     match file {
@@ -43,13 +82,16 @@ pub(super) fn file_name(table: TableId, file: StoredFile) -> String {
     }
 }
 
-/// What the name of a file says, also of one that is still being written: its table and its number.
-/// A name that is not wholly of our making has no number.
+/// What the name of a file says, also of one that is still being written or copied: its table and its
+/// number. A name that is not wholly of our making has no number.
 pub(super) fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId>) {
     let Some((table, rest)) = file.file_name().and_then(|n| n.to_str()?.split_once('-')) else {
         return (None, None);
     };
-    let name = rest.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(rest);
+    let name = match rest.strip_suffix(TEMPORARY_SUFFIX) {
+        Some(name) => name.split_once(COPY_MARK).map_or(name, |(name, _)| name),
+        None => rest,
+    };
     let number = match (name.strip_suffix(".seg"), name.strip_suffix(".dv")) {
         (Some(id), _) => u64::from_str_radix(id, 16).ok(),
         (None, Some(ids)) => ids.split_once('-').and_then(|(segment, id)| {
@@ -58,6 +100,11 @@ pub(super) fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId
         (None, None) => None,
     };
     (u32::from_str_radix(table, 16).ok().map(TableId), number.map(SegmentId))
+}
+
+/// Whether the file was not wholly written, if nobody writes it now.
+pub(super) fn is_temporary(file: &Path) -> bool {
+    file.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.ends_with(TEMPORARY_SUFFIX))
 }
 
 #[cfg(test)]
@@ -72,7 +119,7 @@ mod tests {
         ];
         for file in files {
             let name = file_name(TableId(7), file);
-            for name in [name.clone(), format!("{name}.tmp")] {
+            for name in [name.clone(), format!("{name}.tmp"), format!("{name}.copy3.tmp")] {
                 let parsed = parse_file_name(Path::new(&name));
                 assert_eq!(parsed, (Some(TableId(7)), Some(file.number())), "{name}");
             }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -24,18 +23,13 @@ use prost::Message;
 use storage::ids::SegmentId;
 use storage::row_set::RowSet;
 
-use crate::codec::table::{SliceProto, TableProto};
-use crate::codec::{Decoder, missing, unreadable};
-use crate::copies::CopyMatcher;
-use crate::node::Node;
-use crate::row_ids::{Repeated, RowCollector, SegmentRows, collect_row_ids, take_old_rows};
-use crate::table::{Home, TableVersion};
+use crate::codec::{missing, unreadable};
+use crate::row_ids::{Repeated, RowCollector, SegmentRows, collect_row_ids};
 
 /// Reads row ids to their end and gives the rows of each segment.
 #[derive(Debug)]
 pub struct DeleteRowsExec {
     target: RowTarget,
-    copies: Option<(Home, Arc<TableVersion>)>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
@@ -47,9 +41,6 @@ pub struct RowTarget {
     pub segments: Arc<SegmentRows>,
     /// What happens to a row that is hit again.
     pub repeated: Repeated,
-    /// Set if every node has a copy of the target: the old rows come before their ids, and each node
-    /// looks for them in its own.
-    pub has_copies: bool,
 }
 
 /// [`RowTarget`] as it travels.
@@ -61,8 +52,6 @@ pub(crate) struct RowTargetProto {
     rows: Vec<u64>,
     #[prost(enumeration = "RepeatedProto", tag = "3")]
     repeated: i32,
-    #[prost(bool, tag = "4")]
-    has_copies: bool,
 }
 
 /// [`DeleteRowsExec`] as it travels.
@@ -70,11 +59,6 @@ pub(crate) struct RowTargetProto {
 pub(crate) struct DeleteRowsProto {
     #[prost(message, optional, tag = "1")]
     target: Option<RowTargetProto>,
-    /// The table and its copies, if it has any.
-    #[prost(message, optional, tag = "2")]
-    table: Option<TableProto>,
-    #[prost(message, repeated, tag = "3")]
-    copies: Vec<SliceProto>,
 }
 
 /// [`Repeated`] as it travels.
@@ -102,7 +86,6 @@ impl RowTarget {
                 Repeated::Never => RepeatedProto::Never,
             }
             .into(),
-            has_copies: self.has_copies,
         }
     }
 
@@ -117,79 +100,36 @@ impl RowTarget {
             RepeatedProto::Never => Repeated::Never,
         };
         let segments = segments.zip(proto.rows.iter().copied()).collect();
-        Ok(Self { segments: Arc::new(segments), repeated, has_copies: proto.has_copies })
+        Ok(Self { segments: Arc::new(segments), repeated })
     }
 }
 
 impl DeleteRowsExec {
     /// Collects the row ids of `input`, its only column.
     pub fn new(target: RowTarget, input: Arc<dyn ExecutionPlan>) -> Self {
-        Self::with_copies(target, None, input)
-    }
-
-    /// Finds the rows of `input`, old rows and their ids, in each node's copy, if there are copies.
-    pub fn with_copies(
-        target: RowTarget,
-        copies: Option<(Home, Arc<TableVersion>)>,
-        input: Arc<dyn ExecutionPlan>,
-    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(deleted_schema()),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { target, copies, input, properties: Arc::new(properties) }
+        Self { target, input, properties: Arc::new(properties) }
     }
 
-    pub(crate) fn to_proto(&self) -> Result<DeleteRowsProto> {
-        let target = Some(self.target.to_proto());
-        let Some((_, version)) = &self.copies else {
-            return Ok(DeleteRowsProto { target, table: None, copies: Vec::new() });
-        };
-        let table = Some(TableProto::new(version)?);
-        Ok(DeleteRowsProto { target, table, copies: copies_to_proto(version)? })
+    pub(crate) fn to_proto(&self) -> DeleteRowsProto {
+        DeleteRowsProto { target: Some(self.target.to_proto()) }
     }
 
     pub(crate) fn from_proto(
-        proto: DeleteRowsProto,
+        proto: &DeleteRowsProto,
         input: Arc<dyn ExecutionPlan>,
-        decoder: &Decoder<'_>,
     ) -> Result<Self> {
         let target = proto.target.as_ref().ok_or_else(|| missing("the target of a deletion"))?;
-        let target = RowTarget::from_proto(target)?;
-        let node = &decoder.site.node;
-        let copies = match proto.table {
-            None => None,
-            Some(table) => {
-                let mut version = table.into_version(node.layout().slices())?;
-                proto.copies.iter().try_for_each(|slice| slice.put_into(&mut version))?;
-                Some((Home::Node(Arc::clone(node)), Arc::new(version)))
-            }
-        };
-        let columns = copies.as_ref().map_or(0, |(_, version)| version.schema.columns.len());
-        if target.has_copies != copies.is_some() || input.schema().fields().len() != columns + 1 {
-            return Err(unreadable("the rows of a deletion do not fit its table"));
+        if input.schema().fields().len() != 1 {
+            return Err(unreadable("the rows of a deletion are not row ids"));
         }
-        Ok(Self::with_copies(target, copies, input))
+        Ok(Self::new(RowTarget::from_proto(target)?, input))
     }
-}
-
-/// The segments of all copies.
-pub(crate) fn copies_to_proto(version: &TableVersion) -> Result<Vec<SliceProto>> {
-    (0..version.slices.len()).map(|slice| SliceProto::new(version, slice)).collect()
-}
-
-/// Finds rows in the copy of a node, on a thread where it may block.
-pub(crate) async fn find_in_copy(
-    node: &Arc<Node>,
-    version: &Arc<TableVersion>,
-    matcher: &Arc<CopyMatcher>,
-) -> Result<Vec<(SegmentId, RowSet)>> {
-    let (node, version) = (Arc::clone(node), Arc::clone(version));
-    let matcher = Arc::clone(matcher);
-    let task = SpawnedTask::spawn_blocking(move || matcher.find(&node, &version));
-    task.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
 }
 
 /// The fields of deleted rows: a segment, and which rows of it.
@@ -262,8 +202,7 @@ impl ExecutionPlan for DeleteRowsExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (target, copies) = (self.target.clone(), self.copies.clone());
-        Ok(Arc::new(Self::with_copies(target, copies, children.swap_remove(0))))
+        Ok(Arc::new(Self::new(self.target.clone(), children.swap_remove(0))))
     }
 
     fn with_new_children(
@@ -291,26 +230,10 @@ impl ExecutionPlan for DeleteRowsExec {
         }
         let collector = self.target.collector(&context);
         let input = Arc::clone(&self.input);
-        let copies = match &self.copies {
-            Some((home, version)) => {
-                let matcher = CopyMatcher::new(version, context.memory_pool())?;
-                Some((Arc::clone(home.node()?), Arc::clone(version), Arc::new(matcher)))
-            }
-            None => None,
-        };
         let result = futures::stream::once(async move {
-            let mut streams = execute_stream_partitioned(input, context)?;
-            if let Some((_, version, matcher)) = &copies {
-                let columns = version.schema.columns.len();
-                let take = |stream| take_old_rows(stream, columns, Arc::clone(matcher));
-                streams = streams.into_iter().map(take).collect::<Result<_>>()?;
-            }
+            let streams = execute_stream_partitioned(input, context)?;
             collect_row_ids(streams, &collector).await?;
-            let found = match copies {
-                Some((node, version, matcher)) => find_in_copy(&node, &version, &matcher).await?,
-                None => collector.finish(),
-            };
-            let columns = deleted_columns(0, &found).to_vec();
+            let columns = deleted_columns(0, &collector.finish()).to_vec();
             Ok(RecordBatch::try_new(deleted_schema(), columns)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(deleted_schema(), result)))

@@ -4,29 +4,36 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, Result as QueryResult};
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{SegmentId, SliceId, TableId};
 use url::Url;
 
 use super::catalog_copy::{CatalogCopy, CatalogPart};
 use super::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, FetchCatalog, Heartbeat, NewDeletionsProto,
-    OpenNode, Part, RemoveSegments, RewriteSlice, RewrittenProto, SliceSegment, StoreCatalog,
-    TableSegments, WriteDeletions,
+    AbandonWrite, Action, ControlReply, ControlRequest, CopyFile, CopyRequest, FetchCatalog,
+    Heartbeat, HeldFileProto, Inventory, NewDeletionsProto, OpenNode, Part, RemoveSegments,
+    RewriteSlice, RewrittenProto, SliceSegment, StoreCatalog, TableSegments, WriteDeletions,
 };
 use crate::codec::table::DeletionsProto;
-use crate::error::Error;
+use crate::error::{Error, with_sqlstate};
 use crate::exchange::NodeChannels;
 use crate::layout::Layout;
-use crate::node::{NewDeletions, RewriteRequest, RewrittenSegments, StoredFile};
+use crate::node::{
+    FileInfo, HeldFile, NewDeletions, RewriteRequest, RewrittenSegments, StoredFile,
+};
 use crate::placement;
 use crate::table::TableVersion;
 
 /// VACUUM of a slice reads and writes all of it.
 const REWRITE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a node may be silent before it is taken for lost.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long copying may take: a while in any case, and so much for each byte.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+const COPY_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// Opening a node reads its directories.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fetching a catalog, which may have many megabytes.
@@ -52,6 +59,17 @@ pub struct KnownTable {
     /// The numbers of its segments and deletion vectors ([`StoredFile::number`]), at least of those
     /// of the node that is told.
     pub segments: Vec<SegmentId>,
+}
+
+/// A file that a node shall copy from another.
+#[derive(Debug, Clone)]
+pub struct CopyItem {
+    /// The table.
+    pub table: TableId,
+    /// The slice that it belongs to.
+    pub slice: SliceId,
+    /// What the catalog keeps of it.
+    pub file: FileInfo,
 }
 
 /// What a node is told when it is opened.
@@ -101,7 +119,43 @@ impl NodeClient {
 
     /// Whether the node is there and still open; answers with its boot number.
     pub async fn heartbeat(&self) -> Result<u64, Error> {
-        Ok(self.ask(Action::Heartbeat(Heartbeat {}), ANSWER_TIMEOUT).await?.boot)
+        Ok(self.ask(Action::Heartbeat(Heartbeat {}), HEARTBEAT_TIMEOUT).await?.boot)
+    }
+
+    /// The segments and deletion vectors that lie on the node.
+    pub async fn inventory(&self) -> Result<Vec<HeldFile>, Error> {
+        let reply = self.ask(Action::Inventory(Inventory {}), OPEN_TIMEOUT).await?;
+        let file = |file: HeldFileProto| HeldFile {
+            table: TableId(file.table),
+            slice: SliceId(file.slice),
+            number: SegmentId(file.number),
+            byte_count: file.byte_count,
+        };
+        Ok(reply.files.into_iter().map(file).collect())
+    }
+
+    /// Has the node copy files from the node at `source`. When it returns, the copies are whole,
+    /// checked and durable. A file that is there already is not copied again.
+    ///
+    /// # Errors
+    /// As a query's, with its SQLSTATE: 08006 if one of the nodes is gone, 53100 if the disk is
+    /// full. Some of the files may have been copied.
+    pub async fn copy_files(&self, source: &Url, items: &[CopyItem]) -> QueryResult<()> {
+        let file = |item: &CopyItem| CopyFile::new(item.table, item.slice, &item.file);
+        let bytes: u64 = items.iter().map(|item| item.file.byte_count()).sum();
+        let request = CopyRequest {
+            epoch: self.epoch,
+            source: source.to_string(),
+            files: items.iter().map(file).collect(),
+        };
+        let longest = COPY_TIMEOUT + Duration::from_secs(bytes / COPY_BYTES_PER_SECOND_MIN);
+        match tokio::time::timeout(longest, self.channels.copy(&self.url, request)).await {
+            Ok(copied) => copied.map(|_| ()),
+            Err(_) => {
+                let node = self.url.authority();
+                Err(with_sqlstate("58030", format!("compute node {node} copies too slowly")))
+            }
+        }
     }
 
     /// Removes files that no snapshot needs any more.

@@ -1,17 +1,21 @@
-//! What leader and node say to each other beside queries.
+//! What leader and node say to each other beside queries, and nodes about files.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::common::Result;
 use prost::Message;
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{DeletionVectorId, SegmentId, SliceId};
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
 use crate::codec::table::{DeletionsProto, SegmentProto, TableProto};
 use crate::codec::{missing, unreadable};
-use crate::node::{NewDeletions, Node, RewriteGoal, RewriteRequest, RewrittenSegments, StoredFile};
+use crate::node::{
+    FileInfo, HeldFile, NewDeletions, Node, RewriteGoal, RewriteRequest, RewrittenSegments,
+    StoredFile,
+};
 use crate::table::TableVersion;
 
 /// Leader to node.
@@ -20,7 +24,7 @@ pub(crate) struct ControlRequest {
     /// Of the leader that asks.
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
-    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 6, 7, 20, 21")]
+    #[prost(oneof = "Action", tags = "2, 3, 4, 5, 6, 7, 8, 20, 21")]
     pub(crate) action: Option<Action>,
 }
 
@@ -40,8 +44,10 @@ pub(crate) enum Action {
     #[prost(message, tag = "21")]
     FetchCatalog(FetchCatalog),
     #[prost(message, tag = "6")]
-    WriteDeletions(WriteDeletions),
+    Inventory(Inventory),
     #[prost(message, tag = "7")]
+    WriteDeletions(WriteDeletions),
+    #[prost(message, tag = "8")]
     Rewrite(RewriteSlice),
 }
 
@@ -80,6 +86,10 @@ pub(crate) struct TableSegments {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Heartbeat {}
 
+/// Say which files there are.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Inventory {}
+
 /// Remove files that no snapshot needs any more.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RemoveSegments {
@@ -90,7 +100,7 @@ pub(crate) struct RemoveSegments {
 }
 
 /// A file and where it is.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct SliceSegment {
     #[prost(uint32, tag = "1")]
     pub(crate) slice: u32,
@@ -334,17 +344,120 @@ pub(crate) struct ControlReply {
     /// If it was asked for and there is one.
     #[prost(message, optional, tag = "20")]
     pub(crate) catalog: Option<CopiedCatalog>,
+    /// The files that there are, if that was asked.
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) files: Vec<HeldFileProto>,
     /// Of the error, if it has one.
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "7")]
     pub(crate) sqlstate: String,
     /// The deletion vectors that were written, in the order of the request; none if a row was
     /// deleted already.
-    #[prost(message, repeated, tag = "7")]
+    #[prost(message, repeated, tag = "8")]
     pub(crate) vectors: Vec<DeletionsProto>,
     /// A row was deleted already.
-    #[prost(bool, tag = "8")]
+    #[prost(bool, tag = "9")]
     pub(crate) conflict: bool,
     /// What was rewritten.
-    #[prost(message, repeated, tag = "9")]
+    #[prost(message, repeated, tag = "10")]
     pub(crate) rewritten: Vec<RewrittenProto>,
+}
+
+/// A file of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct HeldFileProto {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) slice: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) number: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) byte_count: u64,
+}
+
+impl From<HeldFile> for HeldFileProto {
+    fn from(file: HeldFile) -> Self {
+        Self {
+            table: file.table.0,
+            slice: file.slice.0,
+            number: file.number.0,
+            byte_count: file.byte_count,
+        }
+    }
+}
+
+/// Leader to node: copy files from another node, durably.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CopyRequest {
+    /// Of the leader that asks.
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// The address of the node that has them.
+    #[prost(string, tag = "2")]
+    pub(crate) source: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) files: Vec<CopyFile>,
+}
+
+/// A file to copy.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CopyFile {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) slice: u32,
+    /// What the catalog keeps of it: the copy must be of exactly this file.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) info: Vec<u8>,
+    /// It is a deletion vector and not a segment.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_deletions: bool,
+}
+
+impl CopyFile {
+    pub(crate) fn new(table: TableId, slice: SliceId, file: &FileInfo) -> Self {
+        let (info, is_deletions) = match file {
+            FileInfo::Segment(info) => (info.to_bytes(), false),
+            FileInfo::Deletions(info) => (info.to_bytes(), true),
+        };
+        Self { table: table.0, slice: slice.0, info, is_deletions }
+    }
+
+    pub(crate) fn to_info(&self) -> Result<FileInfo> {
+        if self.is_deletions {
+            let info = DeletionVectorInfo::from_bytes(&self.info).map_err(unreadable)?;
+            return Ok(FileInfo::Deletions(Arc::new(info)));
+        }
+        let info = SegmentInfo::from_bytes(&self.info).map_err(unreadable)?;
+        Ok(FileInfo::Segment(Arc::new(info)))
+    }
+}
+
+/// All were copied, or were there.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct CopyReply {}
+
+/// Node to node: send a file.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct FileOpen {
+    /// Of the leader of both.
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) table: u32,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) file: Option<SliceSegment>,
+}
+
+/// A part of a file, from front to back; the last has no bytes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FilePart {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) bytes: Bytes,
+    /// Of the bytes at their place in this file.
+    #[prost(fixed64, tag = "2")]
+    pub(crate) checksum: u64,
+    /// In the last part: the length of the file.
+    #[prost(uint64, tag = "3")]
+    pub(crate) byte_count: u64,
 }

@@ -1,13 +1,17 @@
-//! Deletion vectors, written where their segments are.
+//! Deletion vectors, written where their segments are, and copied where copies of these are, before
+//! they are anybody's.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use compute::{DeletionsOutcome, NewDeletions, Node, StoredFile};
+use compute::{DeletionsOutcome, FileInfo, NewDeletions, Node, StoredFile};
 use datafusion::common::runtime::JoinSet;
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{SliceId, TableId};
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 
-use super::NodeSet;
+use super::attempts::{Attempts, final_error, from_node};
+use super::copies::Acknowledged;
+use super::{Cluster, NodeSet, Piece, write};
 use crate::error::{Error, Result};
 
 /// Removes the vectors of a write that came to nothing.
@@ -31,7 +35,7 @@ pub(super) async fn write_here(
     node: &Arc<Node>,
     table: TableId,
     new: Vec<NewDeletions>,
-) -> Result<Option<Vec<DeletionVectorInfo>>> {
+) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
     let node = Arc::clone(node);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     tokio::task::spawn_blocking(move || {
@@ -43,7 +47,8 @@ pub(super) async fn write_here(
         }
     });
     let lost = |_| Error::Internal("a write of deletion vectors did not end".into());
-    receiver.await.map_err(lost)?
+    let written = receiver.await.map_err(lost)??;
+    Ok(written.map(|infos| infos.into_iter().map(Arc::new).collect()))
 }
 
 fn write_all(
@@ -65,42 +70,76 @@ fn write_all(
     Ok(Some(infos))
 }
 
-/// Has each node write the vectors of its slices.
+/// Has the nodes write vectors, each those of the slices that it serves, and those that shall have
+/// copies copy them. An attempt that loses a node is followed by another, with the next ids of `spare`.
 pub(super) async fn write_on_nodes(
     nodes: &Arc<NodeSet>,
     table: TableId,
-    new: Vec<NewDeletions>,
-) -> Result<Option<Vec<DeletionVectorInfo>>> {
+    mut new: Vec<NewDeletions>,
+    everywhere: bool,
+    spare: Range<u64>,
+) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
+    let mut spare = spare.map(DeletionVectorId);
+    let mut attempts = Attempts::new(&Cluster::Nodes(Arc::clone(nodes)));
+    loop {
+        let error = match attempt(nodes, table, &new, everywhere).await {
+            Ok(written) => return Ok(written),
+            Err(error) => error,
+        };
+        if !attempts.again(&error).await {
+            return Err(final_error(error, false));
+        }
+        for (vector, id) in new.iter_mut().zip(spare.by_ref()) {
+            vector.id = id;
+        }
+    }
+}
+
+async fn attempt(
+    nodes: &Arc<NodeSet>,
+    table: TableId,
+    new: &[NewDeletions],
+    everywhere: bool,
+) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
     let ids = new.iter().map(|new| new.id.0);
     let (Some(first), Some(last)) = (ids.clone().min(), ids.max()) else {
         return Ok(Some(Vec::new()));
     };
-    let ids = first..last + 1;
-    let mut undo = nodes.undo(table, ids);
+    let generations = nodes.copies().generations();
+    let mut undo = nodes.undo(table, first..last + 1);
     let mut of_node: Vec<Vec<(usize, NewDeletions)>> = vec![Vec::new(); nodes.layout().nodes()];
-    let count = new.len();
-    for (position, new) in new.into_iter().enumerate() {
-        of_node[nodes.layout().node_of(new.slice.0 as usize)].push((position, new));
+    for (position, new) in new.iter().enumerate() {
+        of_node[nodes.server_of(new.slice)?].push((position, new.clone()));
     }
     let mut calls = JoinSet::new();
     for (node, new) in of_node.into_iter().enumerate().filter(|(_, new)| !new.is_empty()) {
         let client = nodes.client(node);
         calls.spawn(async move {
             let (positions, new): (Vec<usize>, Vec<NewDeletions>) = new.into_iter().unzip();
-            (positions, client.write_deletions(table, &new).await)
+            (node, positions, client.write_deletions(table, &new).await)
         });
     }
-    let mut infos: Vec<Option<DeletionVectorInfo>> = vec![None; count];
+    let mut acknowledged = Acknowledged::new();
+    let mut infos: Vec<Option<Arc<DeletionVectorInfo>>> = vec![None; new.len()];
     while let Some(call) = calls.join_next().await {
-        let (positions, written) =
+        let (node, positions, written) =
             call.map_err(|error| Error::Internal(format!("a call did not end: {error}")))?;
-        let Some(written) = written? else { return Ok(None) };
+        let Some(written) = written.map_err(from_node)? else { return Ok(None) };
         for (position, info) in positions.into_iter().zip(written) {
-            infos[position] = Some(info);
+            acknowledged.insert(SegmentId(info.id.0), vec![(node, generations[node])]);
+            infos[position] = Some(Arc::new(info));
         }
     }
-    let infos: Option<Vec<DeletionVectorInfo>> = infos.into_iter().collect();
+    let infos: Option<Vec<Arc<DeletionVectorInfo>>> = infos.into_iter().collect();
     let infos = infos.ok_or_else(|| Error::Internal("a deletion vector is missing".into()))?;
+    let piece = |(new, info): (&NewDeletions, &Arc<DeletionVectorInfo>)| Piece {
+        table,
+        slice: new.slice,
+        everywhere,
+        file: FileInfo::Deletions(Arc::clone(info)),
+    };
+    let pieces: Vec<Piece> = new.iter().zip(&infos).map(piece).collect();
+    write::copy(nodes, &pieces, acknowledged).await?;
     undo.keep();
     Ok(Some(infos))
 }

@@ -33,7 +33,8 @@ pub async fn restore_catalog(config: &Config) -> Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|source| Error::Io { action: "make the data directory".into(), source })?;
     let _lock = lock_directory(&config.data_dir)?;
-    if path.exists() {
+    let io = |source| Error::Io { action: format!("look at {}", path.display()), source };
+    if path.try_exists().map_err(io)? {
         let text = format!("{} exists; only a lost catalog is restored", path.display());
         return Err(Error::Config(text));
     }

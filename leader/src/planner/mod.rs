@@ -5,7 +5,8 @@
 //! boundaries into the finished plan, and `stages` makes tasks for nodes of it.
 
 mod cardinality;
-pub mod distribution;
+mod distribution;
+pub(crate) mod explain;
 mod join_order;
 mod large_limit;
 mod motion;
@@ -13,13 +14,14 @@ mod stages;
 
 use std::sync::Arc;
 
-use compute::TableVersion;
+use compute::PeakMemory;
 use compute::exchange::configure;
 use compute::load::LoadShare;
 use compute::plan::delete_rows::RowTarget;
 use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -31,6 +33,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::DistributedExt as _;
 use futures::executor::block_on;
 
 use crate::error::{Error, Result};
@@ -39,7 +42,7 @@ use large_limit::LargeLimitRule;
 use stages::Stages;
 
 pub(crate) use motion::WriteEnd;
-pub use stages::Nodes;
+pub use stages::{Nodes, StandIns};
 
 /// The stack of a planning thread. What [`sql::Limits`] lets through is plannable on it.
 pub const STACK_BYTES: usize = 64 << 20;
@@ -117,12 +120,10 @@ impl Planner {
         &self,
         source: Arc<dyn ExecutionPlan>,
         target: RowTarget,
-        version: Arc<TableVersion>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.cluster {
             Some(cluster) => {
-                let layout = cluster.nodes.layout;
-                self.stages(motion::place_delete(source, target, version, layout)?)
+                self.stages(motion::place_delete(source, target, cluster.nodes.layout)?)
             }
             None => Err(Error::Internal("the one node finds rows by itself".into())),
         }
@@ -137,6 +138,31 @@ impl Planner {
             }
             None => Err(Error::Internal("the one node loads by itself".into())),
         }
+    }
+
+    /// As [`Planner::physical`], for a plan that nodes measure while they run it. It runs in the
+    /// context of [`Planner::measuring_context`].
+    pub fn measured(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.source(plan)?;
+        let Some(cluster) = &self.cluster else { return Ok(plan) };
+        let placed = motion::place(plan, cluster.nodes.layout)?;
+        Ok(block_on(cluster.stages.finish(placed, &self.measuring_state()?))?)
+    }
+
+    /// A context for a plan of [`Planner::measured`], and the memory that it takes of this process.
+    pub fn measuring_context(&self) -> Result<(Arc<TaskContext>, Arc<PeakMemory>)> {
+        let state = self.measuring_state()?;
+        let (runtime, memory) = PeakMemory::measure(state.runtime_env())?;
+        let state = SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build();
+        Ok((state.task_ctx(), memory))
+    }
+
+    fn measuring_state(&self) -> Result<SessionState> {
+        let mut state = self.state.clone();
+        if self.cluster.is_some() {
+            state.set_distributed_metrics_collection(true)?;
+        }
+        Ok(state)
     }
 
     fn stages(&self, placed: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

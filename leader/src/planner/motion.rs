@@ -27,6 +27,7 @@ mod write;
 
 use std::sync::Arc;
 
+use compute::Distribution;
 use compute::layout::Layout;
 use compute::plan::delete_rows::RowTarget;
 use compute::plan::guard::GuardExec;
@@ -34,7 +35,6 @@ use compute::plan::load::LoadExec;
 use compute::plan::on_task::OnTaskExec;
 use compute::plan::slice_scan::SliceScanExec;
 use compute::plan::take_slices::TakeSlicesExec;
-use compute::{Distribution, TableVersion};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -99,13 +99,8 @@ pub(super) fn place_write(source: Plan, end: &WriteEnd, layout: Layout) -> Resul
 }
 
 /// A plan that finds the rows that `source` names and tells the leader.
-pub(super) fn place_delete(
-    source: Plan,
-    target: RowTarget,
-    version: Arc<TableVersion>,
-    layout: Layout,
-) -> Result<Plan> {
-    Motions { nodes: layout.nodes() }.delete(source, target, version, layout)
+pub(super) fn place_delete(source: Plan, target: RowTarget, layout: Layout) -> Result<Plan> {
+    Motions { nodes: layout.nodes() }.delete(source, target, layout)
 }
 
 /// Whether the plan is a leaf that gives the same rows wherever it runs.

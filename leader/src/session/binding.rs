@@ -15,6 +15,7 @@ use sql::{Binder, Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTab
 
 use crate::catalog::system::{PG_CATALOG, SystemCatalog};
 use crate::catalog::{Snapshot, TableEntry};
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::session::temporary::own_schema;
@@ -45,6 +46,15 @@ impl Binding {
         parameters: Vec<ScalarValue>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.engine.planner.physical(&with_parameters(plan, parameters)?)
+    }
+
+    /// As [`Binding::physical`], for a plan that is measured while it runs.
+    pub fn measured(
+        &self,
+        plan: LogicalPlan,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.engine.planner.measured(&with_parameters(plan, parameters)?)
     }
 
     /// Fills in parameters and plans rows that will be written.
@@ -127,7 +137,11 @@ impl Binding {
     }
 
     fn system_catalog(&self) -> SystemCatalog {
-        SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values))
+        let catalog = SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values));
+        match &self.engine.cluster {
+            Cluster::Alone(_) => catalog,
+            Cluster::Nodes(nodes) => catalog.with_nodes(nodes),
+        }
     }
 }
 
@@ -143,6 +157,5 @@ pub fn target_table(entry: &TableEntry) -> TargetTable {
         schema: entry.schema.clone(),
         name: entry.name.clone(),
         columns: entry.columns.iter().map(column).collect(),
-        with_old_rows: false,
     }
 }

@@ -2,24 +2,24 @@
 //!
 //! The plan finds the rows by their ids, and gives the new versions of an UPDATE; new versions are
 //! written like rows of an INSERT, and the old ones deleted ([`crate::transaction::deletion`]). All
-//! of a statement is planned before any of it is done, so that it reads one state of the table.
+//! of a statement is bound before any of it is done, so that it reads one state of the table.
 
 use std::sync::Arc;
 
 use compute::plan::delete_rows::RowTarget;
 use compute::plan::stop::stoppable;
 use compute::row_ids::{Repeated, collect_row_ids, segment_rows, take_row_ids};
-use compute::{WriteOutcome, write_streams};
+use compute::write_streams;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Delete, Merge, Statement, TableName, Update};
 use sql::{MergeStep, TargetTable};
 
 use super::{command, insert};
 use crate::catalog::TableEntry;
-use crate::cluster::{self, Cluster, Replaced};
+use crate::cluster::{self, Cluster, Replaced, Source, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
@@ -53,10 +53,9 @@ async fn run_once(
 ) -> Result<Execution> {
     let entry = session.lock_table_in(target_name(whole)?, mode).await?;
     let binding = session.binding()?;
-    let shared = Arc::clone(whole);
-    let with_old_rows = session.engine().has_copies(&entry);
-    let target = TargetTable { with_old_rows, ..target_table(&entry) };
-    let steps = on_large_stack(move || plan(&binding, &shared, &target, &parameters)).await?;
+    let change =
+        Planned { binding, whole: Arc::clone(whole), target: target_table(&entry), parameters };
+    let steps = on_large_stack(move || steps(&Arc::new(change))).await?;
     match steps {
         Steps::Delete(delete) => {
             let rows = delete.run(session, &entry).await?;
@@ -132,11 +131,11 @@ fn merge_parameters(
         .collect()
 }
 
-/// What a statement does, planned.
+/// What a statement does.
 enum Steps {
     Delete(RowsToDelete),
     Update(RowsToReplace),
-    Merge { matched: Matched, insert: Arc<dyn ExecutionPlan> },
+    Merge { matched: Matched, insert: Source },
 }
 
 /// What MERGE does with the rows that match.
@@ -145,54 +144,70 @@ enum Matched {
     Update(RowsToReplace),
 }
 
-/// A plan of row ids.
+/// Plans of row ids.
 struct RowsToDelete {
-    source: Arc<dyn ExecutionPlan>,
+    source: Source,
     repeated: Repeated,
 }
 
-/// A plan of new rows, with the ids of the old ones in the last column.
+/// Plans of new rows, with the ids of the old ones in the last column.
 struct RowsToReplace {
-    source: Arc<dyn ExecutionPlan>,
+    source: Source,
     repeated: Repeated,
 }
 
-fn plan(
-    binding: &Binding,
-    whole: &SessionStatement,
-    target: &TargetTable,
-    parameters: &[ScalarValue],
-) -> Result<Steps> {
-    let types = &whole.parameter_types;
-    let source = |plan: LogicalPlan| binding.source(plan, parameters.to_vec());
-    let delete = |delete: &Delete, repeated: Repeated| -> Result<RowsToDelete> {
-        let plan = binding.binder().bind_delete(delete, target, types)?;
-        Ok(RowsToDelete { source: source(plan)?, repeated })
-    };
-    let update = |update: &Update, repeated: Repeated| -> Result<RowsToReplace> {
-        let plan = binding.binder().bind_update(update, target, types)?;
-        Ok(RowsToReplace { source: source(plan)?, repeated })
-    };
-    match &whole.statement {
+/// What plans of a statement are made of: however often they are made, they read one state of the
+/// tables.
+struct Planned {
+    binding: Binding,
+    whole: Arc<SessionStatement>,
+    target: TargetTable,
+    parameters: Vec<ScalarValue>,
+}
+
+impl Planned {
+    /// The source that a bound plan gives.
+    fn source(self: &Arc<Self>, plan: LogicalPlan) -> Source {
+        let own = Arc::clone(self);
+        Arc::new(move || own.binding.source(plan.clone(), own.parameters.clone()))
+    }
+
+    fn delete(self: &Arc<Self>, delete: &Delete, repeated: Repeated) -> Result<RowsToDelete> {
+        let types = &self.whole.parameter_types;
+        let plan = self.binding.binder().bind_delete(delete, &self.target, types)?;
+        Ok(RowsToDelete { source: self.source(plan), repeated })
+    }
+
+    fn update(self: &Arc<Self>, update: &Update, repeated: Repeated) -> Result<RowsToReplace> {
+        let types = &self.whole.parameter_types;
+        let plan = self.binding.binder().bind_update(update, &self.target, types)?;
+        Ok(RowsToReplace { source: self.source(plan), repeated })
+    }
+}
+
+fn steps(change: &Arc<Planned>) -> Result<Steps> {
+    match &change.whole.statement {
         Statement::Delete(statement) => {
-            Ok(Steps::Delete(delete(statement, repeated(statement.using.is_empty()))?))
+            Ok(Steps::Delete(change.delete(statement, repeated(statement.using.is_empty()))?))
         }
         Statement::Update(statement) => {
-            Ok(Steps::Update(update(statement, repeated(statement.from.is_empty()))?))
+            Ok(Steps::Update(change.update(statement, repeated(statement.from.is_empty()))?))
         }
         Statement::Merge(merge) => {
+            let (binding, target) = (&change.binding, &change.target);
             refuse_self_merge(binding, merge, target)?;
             let steps = binding.binder().merge_steps(merge, target)?;
             let matched = match &steps.matched {
                 MergeStep::Delete(statement) => {
-                    Matched::Delete(delete(statement, Repeated::Refused)?)
+                    Matched::Delete(change.delete(statement, Repeated::Refused)?)
                 }
                 MergeStep::Update(statement) => {
-                    Matched::Update(update(statement, Repeated::Refused)?)
+                    Matched::Update(change.update(statement, Repeated::Refused)?)
                 }
             };
+            let types = &change.whole.parameter_types;
             let insert = binding.binder().bind_insert(&steps.insert, target, types)?;
-            Ok(Steps::Merge { matched, insert: source(insert)? })
+            Ok(Steps::Merge { matched, insert: change.source(insert) })
         }
         _ => Err(not_a_change()),
     }
@@ -235,8 +250,10 @@ impl RowsToDelete {
         let target = row_target(&engine, entry, self.repeated);
         let rows = match &engine.cluster {
             Cluster::Alone(_) => {
+                let source = self.source;
+                let plan = on_large_stack(move || source()).await?;
                 let context = engine.planner.state().task_ctx();
-                let (plan, _stop) = stoppable(self.source)?;
+                let (plan, _stop) = stoppable(plan)?;
                 let find = async move {
                     let collector = target.collector(&context);
                     let streams = execute_stream_partitioned(plan, context)?;
@@ -245,9 +262,9 @@ impl RowsToDelete {
                 };
                 engine.run(find).await?
             }
-            Cluster::Nodes(_) => cluster::delete(&engine, entry, self.source, target).await?,
+            Cluster::Nodes(nodes) => cluster::delete(&engine, nodes, self.source, target).await?,
         };
-        let count = row_count(&engine, entry, &rows)?;
+        let count = row_count(&rows);
         session.transaction()?.delete_rows(entry.id, rows).await?;
         Ok(count)
     }
@@ -258,11 +275,13 @@ impl RowsToReplace {
     async fn run(self, session: &mut Session, entry: &Arc<TableEntry>) -> Result<u64> {
         let engine = Arc::clone(session.engine());
         let row_target = row_target(&engine, entry, self.repeated);
-        let (outcome, replaced) = match &engine.cluster {
+        let (written, replaced) = match &engine.cluster {
             Cluster::Alone(node) => {
-                let target = insert::write_target(&engine, entry);
+                let source = self.source;
+                let plan = on_large_stack(move || source()).await?;
+                let target = insert::write_target(&engine, node, entry);
                 let (node, context) = (Arc::clone(node), engine.planner.state().task_ctx());
-                let (plan, _stop) = stoppable(self.source)?;
+                let (plan, _stop) = stoppable(plan)?;
                 let write = async move {
                     let collector = row_target.collector(&context);
                     let streams = execute_stream_partitioned(plan, Arc::clone(&context))?;
@@ -271,7 +290,7 @@ impl RowsToReplace {
                         .map(|stream| take_row_ids(stream, Arc::clone(&collector)))
                         .collect::<Result<_, _>>()?;
                     let outcome = write_streams(&node, target, streams, context).await?;
-                    Ok((outcome, collector.finish()))
+                    Ok((insert::shared(outcome), collector.finish()))
                 };
                 engine.run(write).await?
             }
@@ -280,7 +299,7 @@ impl RowsToReplace {
                 cluster::replace(&engine, nodes, entry, self.source, replaces).await?
             }
         };
-        replace(session, entry, outcome, replaced).await
+        replace(session, entry, written, replaced).await
     }
 }
 
@@ -288,11 +307,11 @@ impl RowsToReplace {
 async fn replace(
     session: &mut Session,
     entry: &Arc<TableEntry>,
-    outcome: WriteOutcome,
+    written: Written,
     replaced: Replaced,
 ) -> Result<u64> {
-    let written = insert::record(session, entry, outcome)?;
-    let count = row_count(session.engine(), entry, &replaced)?;
+    let written = insert::record(session, entry, written)?;
+    let count = row_count(&replaced);
     if written != count {
         let text = format!("{count} rows were to be replaced, {written} were written");
         return Err(Error::Internal(text));
@@ -301,30 +320,13 @@ async fn replace(
     Ok(count)
 }
 
-/// How many rows these are; of a table that every node has they are the same number in each copy.
-fn row_count(engine: &Engine, entry: &TableEntry, rows: &Replaced) -> Result<u64> {
-    if !engine.has_copies(entry) {
-        return Ok(rows.iter().map(|(_, rows)| rows.len()).sum());
-    }
-    let layout = engine.cluster.layout();
-    let mut of_node = vec![0; layout.nodes()];
-    for (segment, rows) in rows {
-        let Some((slice, _)) = entry.segment(*segment) else {
-            return Err(Error::Internal(format!("segment {} is not there", segment.0)));
-        };
-        of_node[layout.node_of(slice.0 as usize)] += rows.len();
-    }
-    if of_node.iter().any(|count| *count != of_node[0]) {
-        return Err(Error::Internal("copies of a table would lose different rows".into()));
-    }
-    Ok(of_node[0])
+fn row_count(rows: &Replaced) -> u64 {
+    rows.iter().map(|(_, rows)| rows.len()).sum()
 }
 
 /// The rows that a plan over the target may hit.
 fn row_target(engine: &Engine, entry: &TableEntry, repeated: Repeated) -> RowTarget {
-    let version = engine.table_version(entry);
-    let has_copies = engine.has_copies(entry);
-    RowTarget { segments: Arc::new(segment_rows(&version)), repeated, has_copies }
+    RowTarget { segments: Arc::new(segment_rows(&engine.table_version(entry))), repeated }
 }
 
 fn target_name(whole: &SessionStatement) -> Result<&TableName> {

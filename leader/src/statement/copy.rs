@@ -16,7 +16,7 @@ use sql::types::SqlType;
 use super::{command, insert};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
-use crate::cluster::{self, Cluster, NodeSet};
+use crate::cluster::{self, Cluster, NodeSet, Source, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
@@ -41,11 +41,13 @@ pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execu
 /// Reads and writes at once, on the query threads. Answers with the number of rows.
 async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyRequest) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let outcome = match &engine.cluster {
-        Cluster::Alone(node) => load_here(&engine, Arc::clone(node), entry, request).await?,
+    let written = match &engine.cluster {
+        Cluster::Alone(node) => {
+            insert::shared(load_here(&engine, Arc::clone(node), entry, request).await?)
+        }
         Cluster::Nodes(nodes) => load_on_nodes(&engine, nodes, entry, request).await?,
     };
-    insert::record(session, entry, outcome)
+    insert::record(session, entry, written)
 }
 
 async fn load_here(
@@ -54,7 +56,7 @@ async fn load_here(
     entry: &Arc<TableEntry>,
     request: CopyRequest,
 ) -> Result<WriteOutcome> {
-    let target = insert::write_target(engine, entry);
+    let target = insert::write_target(engine, &node, entry);
     let context = engine.planner.state().task_ctx();
     let running = Arc::clone(engine);
     let load = async move {
@@ -77,13 +79,14 @@ async fn load_on_nodes(
     nodes: &Arc<NodeSet>,
     entry: &Arc<TableEntry>,
     request: CopyRequest,
-) -> Result<WriteOutcome> {
+) -> Result<Written> {
     let (running, layout) = (Arc::clone(engine), nodes.layout());
     let list = async move {
         Ok(compute::load::plan(request, &running.object_storage, layout.slices()).await?)
     };
     let shares = engine.run(list).await?.into_shares(layout.nodes());
-    let source = engine.planner.load(shares)?;
+    let loading = Arc::clone(engine);
+    let source: Source = Arc::new(move || loading.planner.load(shares.clone()));
     cluster::write(engine, nodes, entry, source).await
 }
 

@@ -12,6 +12,7 @@ use storage::schema::EncodeName;
 use super::create_table::{empty_entry, finish_entry};
 use super::{command, insert};
 use crate::catalog::{Change, TableColumn};
+use crate::cluster::Source;
 use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
@@ -38,19 +39,17 @@ pub(super) async fn run(
         return Ok(command("SELECT"));
     }
     let binding = session.binding()?;
-    let shared = Arc::clone(whole);
-    let (plan, fields) = on_large_stack(move || {
-        let plan = binding.binder().bind_ctas(statement_of(&shared)?)?;
-        let fields = plan.schema().fields().clone();
-        Ok((binding.source(plan, parameters)?, fields))
-    })
-    .await?;
+    let (shared, bound) = (Arc::clone(whole), binding.clone());
+    let plan =
+        on_large_stack(move || Ok(bound.binder().bind_ctas(statement_of(&shared)?)?)).await?;
+    let fields = plan.schema().fields().clone();
+    let source: Source = Arc::new(move || binding.source(plan.clone(), parameters.clone()));
     let mut entry = empty_entry();
     entry.columns = fields.iter().map(|field| column(field)).collect::<Result<_>>()?;
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     let entry = Arc::new(entry);
     session.transaction()?.change(Change::CreateTable(Arc::clone(&entry)))?;
-    let row_count = insert::write(session, &entry, plan).await?;
+    let row_count = insert::write(session, &entry, source).await?;
     Ok(command(format!("SELECT {row_count}")))
 }
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use compute::plan::stop::stoppable;
-use compute::{WriteOutcome, WriteTarget, write_table};
+use compute::{Node, WriteOutcome, WriteTarget, write_table};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Source, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::backend::Execution;
@@ -29,13 +28,12 @@ pub(super) async fn run(
     let entry = session.lock_table(&insert_of(whole)?.table).await?;
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
-    let plan = on_large_stack(move || {
+    let source: Source = Arc::new(move || {
         let plan =
             binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
-        binding.source(plan, parameters)
-    })
-    .await?;
-    let row_count = write(session, &entry, plan).await?;
+        binding.source(plan, parameters.clone())
+    });
+    let row_count = write(session, &entry, source).await?;
     Ok(command(format!("INSERT 0 {row_count}")))
 }
 
@@ -58,46 +56,49 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Writes the rows of a source plan into a table and records them in the transaction. Answers with their
+/// Writes the rows of a source into a table and records them in the transaction. Answers with their
 /// number.
 pub(super) async fn write(
     session: &mut Session,
     entry: &Arc<TableEntry>,
-    plan: Arc<dyn ExecutionPlan>,
+    source: Source,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let outcome = match &engine.cluster {
+    let written = match &engine.cluster {
         Cluster::Alone(node) => {
-            let target = write_target(&engine, entry);
+            let plan = on_large_stack(move || source()).await?;
+            let target = write_target(&engine, node, entry);
             let node = Arc::clone(node);
             let context = engine.planner.state().task_ctx();
             let (plan, _stop) = stoppable(plan)?;
-            engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?
+            let write = async move { Ok(write_table(&node, target, plan, context).await?) };
+            shared(engine.run(write).await?)
         }
-        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, plan).await?,
+        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, source).await?,
     };
-    record(session, entry, outcome)
+    record(session, entry, written)
 }
 
 /// What a write needs to know of its table.
-pub(super) fn write_target(engine: &Arc<Engine>, entry: &TableEntry) -> WriteTarget {
+pub(super) fn write_target(engine: &Engine, node: &Node, entry: &TableEntry) -> WriteTarget {
     let transactions = Arc::clone(&engine.transactions);
     WriteTarget {
         version: Arc::new(engine.table_version(entry)),
+        slices: node.own_slices(),
         new_segment_id: Arc::new(move || transactions.new_segment_id()),
     }
 }
 
+/// What the one node has written.
+pub(super) fn shared(outcome: WriteOutcome) -> Written {
+    let segments = outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info)));
+    Written { segments: segments.collect(), row_count: outcome.row_count }
+}
+
 /// Makes written segments part of the transaction.
-pub(super) fn record(
-    session: &mut Session,
-    entry: &TableEntry,
-    outcome: WriteOutcome,
-) -> Result<u64> {
-    let segments =
-        outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info))).collect();
-    session.transaction()?.change(Change::AddSegments(entry.id, segments))?;
-    Ok(outcome.row_count)
+pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
+    session.transaction()?.change(Change::AddSegments(entry.id, written.segments))?;
+    Ok(written.row_count)
 }
 
 fn insert_of(whole: &SessionStatement) -> Result<&Insert> {

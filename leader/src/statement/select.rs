@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
+use futures::stream::BoxStream;
 use sql::statement::Statement;
 
 use super::Fields;
 use crate::error::{Error, Result};
-use crate::execution::stream_rows;
+use crate::execution::{Replan, stream_rows};
 use crate::pgwire::backend::Execution;
+use crate::pgwire::report::Report;
 use crate::planner::on_large_stack;
 use crate::session::{Session, SessionStatement};
 
@@ -20,25 +22,26 @@ pub(super) async fn run(
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
-    let plan = plan(session, whole, parameters).await?;
-    let schema = plan.schema();
-    Ok(Execution::Rows { schema, stream: stream_rows(session.engine(), plan)?, tag: "SELECT" })
+    let (schema, stream) = start(session, whole, parameters).await?;
+    Ok(Execution::Rows { schema, stream, tag: "SELECT" })
 }
 
-/// Plans the query of the statement.
-pub(super) async fn plan(
+/// Plans the query of the statement and starts it.
+pub(super) async fn start(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
-) -> Result<Arc<dyn ExecutionPlan>> {
+) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Report>>)> {
     let binding = session.binding()?;
     let whole = Arc::clone(whole);
-    on_large_stack(move || {
+    let plan: Replan = Arc::new(move || {
         let query = query_of(&whole)?;
         let plan = binding.binder().bind_query(query, &whole.parameter_types)?;
-        binding.physical(plan, parameters)
-    })
-    .await
+        binding.physical(plan, parameters.clone())
+    });
+    let first = Arc::clone(&plan);
+    let first = on_large_stack(move || first()).await?;
+    Ok((first.schema(), stream_rows(session.engine(), first, plan)?))
 }
 
 /// The types of its parameters and its result columns.

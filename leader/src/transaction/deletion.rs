@@ -23,7 +23,7 @@ use storage::statistics::SegmentInfo;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Transaction;
-use crate::catalog::{Change, Deletion, TableEntry};
+use crate::catalog::{Change, Deletion, DistributionStyle, TableEntry};
 use crate::error::{Error, Result};
 
 type Vector = Option<Arc<DeletionVectorInfo>>;
@@ -129,6 +129,7 @@ impl Transaction {
         table: TableId,
         planned: Vec<(Planned, Vector)>,
     ) -> Result<Option<Vec<Deletion>>> {
+        let everywhere = planned.iter().any(|(planned, _)| planned.everywhere);
         let mut new = Vec::new();
         let mut deletions = Vec::with_capacity(planned.len());
         for (planned, apart_from) in planned {
@@ -144,7 +145,7 @@ impl Transaction {
         }
         let mut written = Vec::new();
         if !new.is_empty() {
-            match self.manager.write_deletions(table, new).await? {
+            match self.manager.write_deletions(table, new, everywhere).await? {
                 Some(vectors) => written = vectors,
                 None => return Ok(None),
             }
@@ -264,6 +265,8 @@ impl Transaction {
 /// Rows of one segment that are to be deleted.
 struct Planned {
     slice: SliceId,
+    /// Of a table that every node has.
+    everywhere: bool,
     segment: Arc<SegmentInfo>,
     base: Vector,
     rows: Arc<RowSet>,
@@ -279,6 +282,7 @@ impl Planned {
         }
         Ok(Self {
             slice,
+            everywhere: entry.distribution == DistributionStyle::All,
             segment: Arc::clone(info),
             base: entry.deletions.get(&segment).map(Arc::clone),
             rows: Arc::clone(rows),
@@ -302,7 +306,7 @@ impl Planned {
         }
     }
 
-    fn finish(self, vector: Option<DeletionVectorInfo>) -> Result<Deletion> {
+    fn finish(self, vector: Vector) -> Result<Deletion> {
         if let Some(vector) = &vector {
             let before = self.base.as_ref().map_or(0, |vector| vector.deleted_rows);
             if vector.segment != self.segment.id || vector.deleted_rows != before + self.rows.len()
@@ -316,7 +320,7 @@ impl Planned {
             slice: self.slice,
             segment: self.segment,
             base: self.base,
-            vector: vector.map(Arc::new),
+            vector,
             rows: self.rows,
         })
     }

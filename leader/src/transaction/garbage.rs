@@ -3,17 +3,17 @@
 //! A reader holds what the catalog knows of each segment and deletion vector that it may open; when
 //! the last `Arc` is gone the file can go. A crash before that leaves orphans, which the start sweeps.
 
-use std::any::Any;
-use std::sync::{Arc, Weak};
+use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use compute::{NewDeletions, StoredFile};
 use parking_lot::Mutex;
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{SliceId, TableId};
-use storage::statistics::SegmentInfo;
 
 use crate::catalog::TableEntry;
+use crate::cluster::{Piece, WeakPiece};
 use crate::error::Result;
 
 /// The files of tables, wherever they are.
@@ -22,28 +22,27 @@ pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
     /// Removes a file that nobody needs. A failure is logged there: the start sweeps it again.
     fn remove(&self, table: TableId, slice: SliceId, file: StoredFile);
 
-    /// Writes deletion vectors where their segments are, durably, in the order given; `None` if a row
-    /// of any of them is deleted already. What was written of a failed or dropped call is removed.
+    /// Writes deletion vectors where their segments are, `everywhere` if these are on every node,
+    /// durably and with their copies, in the order given; `None` if a row of any of them is deleted
+    /// already. What was written of a failed or dropped call is removed. `spare` are ids for
+    /// beginning again, for each vector [`SegmentFiles::attempts`] less one.
     async fn write_deletions(
         &self,
         table: TableId,
         new: Vec<NewDeletions>,
-    ) -> Result<Option<Vec<DeletionVectorInfo>>>;
-}
+        everywhere: bool,
+        spare: Range<u64>,
+    ) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>>;
 
-#[derive(Debug)]
-struct Item {
-    table: TableId,
-    slice: SliceId,
-    file: StoredFile,
-    readers: Weak<dyn Any + Send + Sync>,
+    /// How often writing deletion vectors is begun at most.
+    fn attempts(&self) -> u64;
 }
 
 /// The files to be removed.
 #[derive(Debug)]
 pub struct Garbage {
     files: Arc<dyn SegmentFiles>,
-    items: Mutex<Vec<Item>>,
+    items: Mutex<Vec<WeakPiece>>,
 }
 
 impl Garbage {
@@ -52,43 +51,26 @@ impl Garbage {
         Self { files, items: Mutex::default() }
     }
 
-    /// Removes the file once nobody holds the segment.
-    pub fn add(&self, table: TableId, slice: SliceId, segment: &Arc<SegmentInfo>) {
-        let readers = weak(segment);
-        let file = StoredFile::Segment(segment.id);
-        self.items.lock().push(Item { table, slice, file, readers });
-    }
-
-    /// Removes the file once nobody holds the deletion vector.
-    pub fn add_vector(&self, table: TableId, slice: SliceId, vector: &Arc<DeletionVectorInfo>) {
-        let readers = weak(vector);
-        let file = StoredFile::DeletionVector(vector.segment, vector.id);
-        self.items.lock().push(Item { table, slice, file, readers });
+    /// Removes the file once nobody holds what is known of it.
+    pub(crate) fn add(&self, piece: &Piece) {
+        self.items.lock().push(WeakPiece::new(piece));
     }
 
     /// Removes all files of a dropped or truncated table.
-    pub fn add_table(&self, id: TableId, entry: Option<&TableEntry>) {
-        let Some(entry) = entry else { return };
-        for (slice, segments) in (0u32..).map(SliceId).zip(&entry.slices) {
-            for segment in segments {
-                self.add(id, slice, segment);
-                if let Some(vector) = entry.deletions.get(&segment.id) {
-                    self.add_vector(id, slice, vector);
-                }
-            }
-        }
+    pub fn add_table(&self, entry: &TableEntry) {
+        self.items.lock().extend(Piece::of_table(entry).map(|piece| WeakPiece::new(&piece)));
     }
 
     /// The files that somebody may still read.
-    pub fn held(&self) -> Vec<(TableId, StoredFile)> {
-        self.items.lock().iter().map(|item| (item.table, item.file)).collect()
+    pub(crate) fn held(&self) -> Vec<Piece> {
+        self.items.lock().iter().filter_map(WeakPiece::piece).collect()
     }
 
     /// Removes what nobody holds any more.
     pub fn sweep(&self) {
         let mut free = Vec::new();
         self.items.lock().retain_mut(|item| {
-            let held = item.readers.strong_count() > 0;
+            let held = item.is_held();
             if !held {
                 free.push((item.table, item.slice, item.file));
             }
@@ -98,9 +80,4 @@ impl Garbage {
             self.files.remove(table, slice, file);
         }
     }
-}
-
-fn weak<T: Send + Sync + 'static>(held: &Arc<T>) -> Weak<dyn Any + Send + Sync> {
-    let held: Weak<T> = Arc::downgrade(held);
-    held
 }

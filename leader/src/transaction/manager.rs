@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use compute::{NewDeletions, StoredFile};
+use compute::{FileInfo, NewDeletions};
 use datafusion::common::runtime::SpawnedTask;
 use parking_lot::{Mutex, RwLock};
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{DeletionVectorId, SegmentId, TableId, Xid};
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId, Xid};
+use storage::statistics::SegmentInfo;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
 use super::lock::LockTable;
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
-use crate::catalog::{Change, Deletion, Rewritten, Snapshot};
+use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot};
+use crate::cluster::Piece;
 use crate::error::{Error, Result};
 
 /// Reservations of segment ids that are noted in the log at once.
@@ -173,7 +175,7 @@ impl TransactionManager {
     }
 
     /// Files that no snapshot from now on will need, but that somebody may still read.
-    pub(crate) fn held_garbage(&self) -> Vec<(TableId, StoredFile)> {
+    pub(crate) fn held_garbage(&self) -> Vec<Piece> {
         self.garbage.held()
     }
 
@@ -202,12 +204,15 @@ impl TransactionManager {
         self: &Arc<Self>,
         table: TableId,
         mut new: Vec<NewDeletions>,
-    ) -> Result<Option<Vec<DeletionVectorInfo>>> {
-        let first = self.reserve_segment_ids(new.len() as u64).await?;
+        everywhere: bool,
+    ) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
+        let (count, attempts) = (new.len() as u64, self.files.attempts());
+        let first = self.reserve_segment_ids(count * attempts).await?;
+        let spare = first.0 + count..first.0 + count * attempts;
         for (vector, id) in new.iter_mut().zip(first.0..) {
             vector.id = DeletionVectorId(id);
         }
-        let written = self.files.write_deletions(table, new).await;
+        let written = self.files.write_deletions(table, new, everywhere, spare).await;
         if let Err(error) = &written {
             self.fence_after(error);
         }
@@ -236,19 +241,25 @@ impl TransactionManager {
 
     /// Removes the files that the changes of a transaction would have made visible.
     pub(crate) fn discard(&self, changes: Vec<Change>) {
+        let latest = self.snapshot();
         for change in &changes {
             match change {
                 Change::AddSegments(table, segments) => {
-                    segments.iter().for_each(|(slice, s)| self.garbage.add(*table, *slice, s));
+                    let files = FilesOf::new(&latest, *table);
+                    segments
+                        .iter()
+                        .for_each(|(slice, s)| self.garbage.add(&files.segment(*slice, s)));
                 }
                 Change::DeleteRows(table, deletions) => {
+                    let files = FilesOf::new(&latest, *table);
                     for Deletion { slice, vector, .. } in deletions {
-                        vector.iter().for_each(|v| self.garbage.add_vector(*table, *slice, v));
+                        vector.iter().for_each(|v| self.garbage.add(&files.vector(*slice, v)));
                     }
                 }
                 Change::Rewrite(table, rewritten) => {
+                    let files = FilesOf::new(&latest, *table);
                     for Rewritten { slice, segments, .. } in rewritten {
-                        segments.iter().for_each(|s| self.garbage.add(*table, *slice, s));
+                        segments.iter().for_each(|s| self.garbage.add(&files.segment(*slice, s)));
                     }
                 }
                 Change::CreateSchema(_)
@@ -259,7 +270,7 @@ impl TransactionManager {
                 | Change::PutUser(_) => {}
             }
         }
-        drop(changes);
+        drop((latest, changes));
         self.garbage.sweep();
     }
 
@@ -284,10 +295,11 @@ impl TransactionManager {
     fn collect_never_seen(&self, after: &Snapshot, changes: &[Change]) {
         for change in changes {
             let Change::AddSegments(id, segments) = change else { continue };
+            let files = FilesOf::new(after, *id);
             for (slice, segment) in segments {
                 let entry = after.table_by_id(*id);
                 if entry.and_then(|entry| entry.segment(segment.id)).is_none() {
-                    self.garbage.add(*id, *slice, segment);
+                    self.garbage.add(&files.segment(*slice, segment));
                 }
             }
         }
@@ -297,28 +309,29 @@ impl TransactionManager {
     fn collect(&self, before: &Snapshot, after: &Snapshot, change: &Change) {
         match change {
             Change::DropTable(id) | Change::Truncate(id) => {
-                self.garbage.add_table(*id, before.table_by_id(*id).map(Arc::as_ref));
+                before.table_by_id(*id).into_iter().for_each(|entry| self.garbage.add_table(entry));
             }
             Change::DeleteRows(id, deletions) => {
-                let entry = after.table_by_id(*id);
+                let (entry, files) = (after.table_by_id(*id), FilesOf::new(before, *id));
                 let counts = |vector: &DeletionVectorInfo| {
                     let counting = entry.and_then(|entry| entry.deletions.get(&vector.segment));
                     counting.is_some_and(|counting| counting.id == vector.id)
                 };
                 for Deletion { slice, segment, base, vector, .. } in deletions {
                     for unused in base.iter().chain(vector).filter(|vector| !counts(vector)) {
-                        self.garbage.add_vector(*id, *slice, unused);
+                        self.garbage.add(&files.vector(*slice, unused));
                     }
                     if vector.is_none() {
-                        self.garbage.add(*id, *slice, segment);
+                        self.garbage.add(&files.segment(*slice, segment));
                     }
                 }
             }
             Change::Rewrite(id, rewritten) => {
+                let files = FilesOf::new(before, *id);
                 for Rewritten { slice, sources, .. } in rewritten {
                     for (source, vector) in sources {
-                        self.garbage.add(*id, *slice, source);
-                        vector.iter().for_each(|v| self.garbage.add_vector(*id, *slice, v));
+                        self.garbage.add(&files.segment(*slice, source));
+                        vector.iter().for_each(|v| self.garbage.add(&files.vector(*slice, v)));
                     }
                 }
             }
@@ -328,6 +341,33 @@ impl TransactionManager {
             | Change::AddSegments(..)
             | Change::PutUser(_) => {}
         }
+    }
+}
+
+/// Names files of a table as nodes have them.
+struct FilesOf {
+    table: TableId,
+    everywhere: bool,
+}
+
+impl FilesOf {
+    fn new(snapshot: &Snapshot, table: TableId) -> Self {
+        let entry = snapshot.table_by_id(table);
+        // A table that only its transaction knows is read by nobody else.
+        let everywhere = entry.is_some_and(|entry| entry.distribution == DistributionStyle::All);
+        Self { table, everywhere }
+    }
+
+    fn segment(&self, slice: SliceId, info: &Arc<SegmentInfo>) -> Piece {
+        self.piece(slice, FileInfo::Segment(Arc::clone(info)))
+    }
+
+    fn vector(&self, slice: SliceId, info: &Arc<DeletionVectorInfo>) -> Piece {
+        self.piece(slice, FileInfo::Deletions(Arc::clone(info)))
+    }
+
+    fn piece(&self, slice: SliceId, file: FileInfo) -> Piece {
+        Piece { table: self.table, slice, everywhere: self.everywhere, file }
     }
 }
 

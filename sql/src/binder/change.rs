@@ -57,31 +57,19 @@ pub(super) fn delete(
         target,
         label,
         has_alias: delete.alias.is_some(),
-        outputs: old_rows_and_ids(label, target),
+        outputs: vec![column(label, ROW_ID_COLUMN)],
         others: delete.using.clone(),
         selection: delete.selection.clone(),
     };
     let plan = binder.bind_query(&query.build()?, parameter_types)?;
-    let outputs = passed_on(plan.schema().columns());
-    Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+    let ids = plan.schema().columns().into_iter().map(row_ids);
+    let ids: Vec<Expr> = ids.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(ids)?.build()?)
 }
 
-/// The columns of the old rows, if they are wanted, and the ids.
-fn old_rows_and_ids(label: &str, target: &TargetTable) -> Vec<ast::Expr> {
-    let old = target.columns.iter().filter(|_| target.with_old_rows);
-    let old = old.map(|own| column(label, &own.name));
-    old.chain([column(label, ROW_ID_COLUMN)]).collect()
-}
-
-/// Old rows and ids as they are, under names of their own; the ids are the last column.
-fn passed_on(columns: Vec<datafusion::common::Column>) -> Vec<Expr> {
-    let last = columns.len().saturating_sub(1);
-    let named = columns.into_iter().enumerate().map(|(index, column)| {
-        let name =
-            if index == last { ROW_ID_COLUMN.to_owned() } else { format!("\u{1e}old{index}") };
-        Expr::Column(column).alias(name)
-    });
-    named.collect()
+/// Row ids as they are, under their own name.
+fn row_ids(column: datafusion::common::Column) -> Expr {
+    Expr::Column(column).alias(ROW_ID_COLUMN)
 }
 
 /// The plan of an UPDATE: the new rows, and in the last column the ids of those that they replace.
@@ -104,7 +92,7 @@ pub(super) fn update(
             Some(InsertValue::Default) | None => column(label, &own.name),
         });
     }
-    outputs.extend(old_rows_and_ids(label, target));
+    outputs.push(column(label, ROW_ID_COLUMN));
     let query = TargetQuery {
         with: update.with.clone(),
         target,
@@ -127,8 +115,8 @@ fn with_assigned(
 ) -> Result<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
     let mut columns = schema.columns();
-    let rest = columns.split_off(target.columns.len().min(columns.len()));
-    let mut outputs = Vec::with_capacity(target.columns.len() + rest.len());
+    let ids = columns.split_off(target.columns.len().min(columns.len()));
+    let mut outputs = Vec::with_capacity(target.columns.len() + ids.len());
     for ((index, own), source) in target.columns.iter().enumerate().zip(columns) {
         let source = Expr::Column(source);
         let value = match assigned.get(&index) {
@@ -141,7 +129,7 @@ fn with_assigned(
         };
         outputs.push(value.alias(own.name.clone()));
     }
-    outputs.extend(passed_on(rest));
+    outputs.extend(ids.into_iter().map(row_ids));
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
 }
 

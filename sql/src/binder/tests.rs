@@ -272,7 +272,6 @@ fn target() -> TargetTable {
             column("b", SqlType::VarChar(3), Some("'def'")),
             column("c", SqlType::Decimal { precision: 6, scale: 2 }, Some("1 + 1")),
         ],
-        with_old_rows: false,
     }
 }
 

@@ -30,7 +30,7 @@ pub fn rebuild(path: &Path, image: &[u8], records: &[LogRecord]) -> Result<()> {
     // One file, without another beside it, that can be given its name.
     log.connection.pragma_update(None, "journal_mode", "DELETE")?;
     drop(log);
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(&temporary)
         .and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(&temporary, path))
@@ -156,6 +156,6 @@ mod tests {
         rebuild(&path, &image, &records).unwrap_err();
         rebuild(&path, &image[..image.len() / 2], &[]).unwrap_err();
         rebuild(&path, b"not a database", &[]).unwrap_err();
-        assert!(!path.exists());
+        assert!(!path.try_exists().unwrap());
     }
 }

@@ -20,11 +20,13 @@ mod value;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
 use crate::catalog::Snapshot;
+use crate::cluster::NodeSet;
 use crate::engine::SUPERUSER;
 
 /// The schema of the system catalog.
@@ -43,12 +45,20 @@ const ENCODING_UTF8: u32 = 6;
 pub struct SystemCatalog {
     snapshot: Arc<Snapshot>,
     session: Arc<SessionValues>,
+    /// None if there is one node, in this process.
+    nodes: Option<Arc<NodeSet>>,
 }
 
 impl SystemCatalog {
     /// The system catalog of a snapshot.
     pub fn new(snapshot: Arc<Snapshot>, session: Arc<SessionValues>) -> Self {
-        Self { snapshot, session }
+        Self { snapshot, session, nodes: None }
+    }
+
+    /// The same, of a cluster of several nodes.
+    #[must_use]
+    pub fn with_nodes(self, nodes: &Arc<NodeSet>) -> Self {
+        Self { nodes: Some(Arc::clone(nodes)), ..self }
     }
 
     /// The system table of that name, ready to be scanned.
@@ -95,6 +105,14 @@ impl SystemCatalog {
     fn is_superuser(&self) -> bool {
         self.snapshot.user(&self.session.current_user).is_some_and(|user| user.superuser)
     }
+}
+
+/// The system table that has exactly these columns.
+pub(crate) fn table_with_columns(schema: &Schema) -> Option<&'static str> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let mut tables = table::all().iter();
+    let found = tables.find(|table| table.columns.iter().map(|column| column.name).eq(names()));
+    found.map(|table| table.name)
 }
 
 /// Whether pg_catalog has a table of that name.

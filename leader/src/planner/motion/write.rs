@@ -34,31 +34,19 @@ pub(crate) struct WriteEnd {
 
 impl Motions {
     /// The rows that a source names by their ids, its last column.
-    pub(super) fn delete(
-        &self,
-        source: Plan,
-        target: RowTarget,
-        version: Arc<TableVersion>,
-        layout: Layout,
-    ) -> Result<Plan> {
-        if !target.has_copies {
-            let (rows, locus) = self.place(source)?;
-            let (rows, locus) = match locus {
-                Everywhere => self.to_one(rows, locus)?,
-                Sliced | Single | Leader => (rows, locus),
-            };
-            let found: Plan = Arc::new(DeleteRowsExec::new(target, rows));
-            return merge(self.gather(found, locus)?);
-        }
-        let source = self.each_once(source, &target, layout)?;
+    pub(super) fn delete(&self, source: Plan, target: RowTarget, layout: Layout) -> Result<Plan> {
+        // Rows that several tasks find are one deletion, unless that is to be refused.
+        let source = match target.repeated {
+            Repeated::Refused => self.each_once(source, &target, layout)?,
+            Repeated::FirstCounts | Repeated::Never => source,
+        };
         let (rows, locus) = self.place(source)?;
-        if locus == Leader {
-            return not_impl_err!("deleting rows of copies that only the leader node finds");
-        }
-        let rows = self.to_all(rows, locus)?;
-        let copies = Some((Home::Cluster(layout), version));
-        let found = Arc::new(DeleteRowsExec::with_copies(target, copies, rows));
-        merge(self.gather(found, Sliced)?)
+        let (rows, locus) = match locus {
+            Everywhere => self.to_one(rows, locus)?,
+            Sliced | Single | Leader => (rows, locus),
+        };
+        let found: Plan = Arc::new(DeleteRowsExec::new(target, rows));
+        merge(self.gather(found, locus)?)
     }
 
     pub(super) fn write(&self, source: Plan, end: &WriteEnd, layout: Layout) -> Result<Plan> {
@@ -73,10 +61,11 @@ impl Motions {
                 self.to_any(rows, locus, end.turn, layout)?
             }
             Distribution::All => {
-                // What is everywhere is the same everywhere: whatever could differ is in one task.
+                // One task writes the rows; every node gets a copy of what it has written.
                 let (rows, locus) = self.place(source)?;
                 let all = self.to_all(rows, locus)?;
-                (all, if locus == Leader { Leader } else { Everywhere })
+                let one: Plan = Arc::new(OnTaskExec::new(end.turn % self.nodes, all));
+                (one, if locus == Leader { Leader } else { Sliced })
             }
         };
         if locus == Leader {
@@ -86,7 +75,7 @@ impl Motions {
         let version = Arc::clone(&end.version);
         let write = SliceWriteExec::new(version, home, end.first_segment, rows);
         let write = Arc::new(write.replacing(end.replaces.clone()));
-        // Of a table on every node each copy is reported, so the write is sliced in any case.
+        // Each task reports what it has written.
         merge(self.gather(write, Sliced)?)
     }
 

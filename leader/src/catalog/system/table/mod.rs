@@ -34,6 +34,7 @@ mod pg_trigger;
 mod pg_type;
 mod pg_user;
 mod pg_views;
+mod stv_blueshift_replication;
 
 use super::SystemCatalog;
 use super::column::Column;
@@ -57,7 +58,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 30] = [
+static TABLES: [&SystemTable; 31] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -88,6 +89,7 @@ static TABLES: [&SystemTable; 30] = [
     &pg_type::TABLE,
     &pg_user::TABLE,
     &pg_views::TABLE,
+    &stv_blueshift_replication::TABLE,
 ];
 
 /// All system tables.
