@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use compute::plan::slice_write::SEGMENTS_PER_TASK;
 use compute::{Node, RewriteGoal, RewriteRequest, RewrittenSegments};
+use datafusion::common::runtime::SpawnedTask;
 use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 
@@ -123,7 +124,8 @@ async fn rewrite_here(node: &Arc<Node>, mut request: RewriteRequest) -> Result<V
     request.may_go_on = Arc::new(move || !stopped.load(Ordering::Relaxed) && pace());
     let node = Arc::clone(node);
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    tokio::task::spawn_blocking(move || {
+    // Once begun it runs until it is told to stop, and removes what nobody waits for any more.
+    let _task = SpawnedTask::spawn_blocking(move || {
         let rewritten = node.rewrite_slice(&request);
         if let Err(Ok(Some(unwanted))) = sender.send(rewritten) {
             remove_here(&node, &request, &unwanted);

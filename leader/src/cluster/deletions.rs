@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use compute::{DeletionsOutcome, FileInfo, NewDeletions, Node, StoredFile};
-use datafusion::common::runtime::JoinSet;
+use datafusion::common::runtime::{JoinSet, SpawnedTask};
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 
@@ -38,7 +38,8 @@ pub(super) async fn write_here(
 ) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
     let node = Arc::clone(node);
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    tokio::task::spawn_blocking(move || {
+    // Once begun it runs to its end, and removes what nobody waits for any more.
+    let _task = SpawnedTask::spawn_blocking(move || {
         let mut written = Written { node: Arc::clone(&node), table, files: Vec::new() };
         let result = write_all(&node, table, &new, &mut written.files);
         let is_complete = matches!(result, Ok(Some(_)));

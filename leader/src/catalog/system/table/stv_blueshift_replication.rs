@@ -18,7 +18,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
         int4("slice"),
         // primary: of the node's own slices; copy: of another node's.
         text("role"),
-        // Segments that the node shall have of the slice.
+        // Files that the node shall have of the slice: segments and deletion vectors.
         or(nullable("segments", Kind::Int8), Constant::Int(0)),
         // Those of them that it is not known to have.
         or(nullable("under_replicated", Kind::Int8), Constant::Int(0)),
