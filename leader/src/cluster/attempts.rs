@@ -101,16 +101,14 @@ fn cause(error: &Error) -> Cause {
 
 /// What a node has answered, or has not, as the error of a statement.
 pub(super) fn from_node(error: compute::error::Error) -> Error {
-    let code = match &error {
-        compute::error::Error::Control { .. } => code::CONNECTION_FAILURE,
-        compute::error::Error::Write { sqlstate, .. } => match sqlstate.as_str() {
-            code::CANNOT_CONNECT_NOW => code::CANNOT_CONNECT_NOW,
-            code::IO_ERROR => code::IO_ERROR,
-            _ => return Error::Compute(error),
-        },
-        _ => return Error::Compute(error),
-    };
-    Error::statement(code, error.to_string())
+    if let compute::error::Error::Control { .. } = &error {
+        return Error::statement(code::CONNECTION_FAILURE, error.to_string());
+    }
+    let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR];
+    match of_node.into_iter().find(|code| *code == error.sqlstate()) {
+        Some(code) => Error::statement(code, error.to_string()),
+        None => Error::Compute(error),
+    }
 }
 
 /// What the client is told of a statement that lost nodes, at last.

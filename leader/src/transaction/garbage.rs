@@ -69,7 +69,7 @@ impl Garbage {
     /// Removes what nobody holds any more.
     pub fn sweep(&self) {
         let mut free = Vec::new();
-        self.items.lock().retain_mut(|item| {
+        self.items.lock().retain(|item| {
             let held = item.is_held();
             if !held {
                 free.push((item.table, item.slice, item.file));

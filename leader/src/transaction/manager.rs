@@ -309,7 +309,9 @@ impl TransactionManager {
     fn collect(&self, before: &Snapshot, after: &Snapshot, change: &Change) {
         match change {
             Change::DropTable(id) | Change::Truncate(id) => {
-                before.table_by_id(*id).into_iter().for_each(|entry| self.garbage.add_table(entry));
+                if let Some(entry) = before.table_by_id(*id) {
+                    self.garbage.add_table(entry);
+                }
             }
             Change::DeleteRows(id, deletions) => {
                 let (entry, files) = (after.table_by_id(*id), FilesOf::new(before, *id));
