@@ -1,4 +1,4 @@
-//! VACUUM.
+//! VACUUM: what each of its forms is to reach.
 
 use std::sync::Arc;
 

@@ -103,7 +103,7 @@ mod tests {
             let user = UserEntry {
                 name: format!("u{number}\n"),
                 oid: number,
-                verifier: "SCRAM-SHA-256$4096:'';;$é".into(),
+                verifier: "SCRAM-SHA-256$4096:'';;$\u{e9}".into(),
                 superuser: false,
             };
             let changes = [table(number), Change::PutUser(user)];
