@@ -18,12 +18,12 @@ const COUNTED: &str = "262144|34359607296";
 /// How long a node that is stopped may go unnoticed.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
-fn node_directory(cluster: &Cluster, node: usize) -> PathBuf {
+pub(super) fn node_directory(cluster: &Cluster, node: usize) -> PathBuf {
     cluster.data_directory().join(format!("node{node}"))
 }
 
-/// The segment files of a node, by slice and name, with their bytes.
-fn segments(directory: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+/// The files of tables on a node, by slice and name, with their bytes.
+pub(super) fn files(directory: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();
     for slice in std::fs::read_dir(directory).unwrap().flatten() {
         if !slice.file_name().to_string_lossy().starts_with("slice_") {
@@ -38,7 +38,7 @@ fn segments(directory: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Waits until the cluster does without a node.
-async fn wait_until_lost(client: &Client, node: usize) {
+pub(super) async fn wait_until_lost(client: &Client, node: usize) {
     let sql = format!(
         "SELECT count(*) FROM stv_blueshift_replication WHERE node = {node} AND state = 'lost'"
     );
@@ -65,7 +65,7 @@ async fn every_segment_has_a_copy_before_its_commit_is_acknowledged() {
         let create = format!("CREATE TABLE made_{name} {style} AS SELECT * FROM {name}");
         expect(&client, &create).await;
         // At once, without a wait: the files are there when the statement is done.
-        let nodes: Vec<_> = (0..3).map(|node| segments(&node_directory(&cluster, node))).collect();
+        let nodes: Vec<_> = (0..3).map(|node| files(&node_directory(&cluster, node))).collect();
         for (file, bytes) in nodes.iter().flatten() {
             let copies: Vec<_> = nodes.iter().filter_map(|segments| segments.get(file)).collect();
             assert!(copies.len() >= 2, "{name}: {} has one copy", file.display());
@@ -100,7 +100,7 @@ async fn every_segment_has_a_copy_before_its_commit_is_acknowledged() {
     // The next commit removes what the last one may still have held.
     expect(&client, "CREATE SCHEMA last").await;
     let deadline = Instant::now() + NOTICED_WITHIN;
-    while (0..3).any(|node| !segments(&node_directory(&cluster, node)).is_empty()) {
+    while (0..3).any(|node| !files(&node_directory(&cluster, node)).is_empty()) {
         assert!(Instant::now() < deadline, "files of dropped tables");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -248,7 +248,7 @@ async fn a_directory_that_vanishes_under_a_running_node_is_filled_again() {
     assert_eq!(expect(&client, "SELECT count(*), sum(k) FROM unread").await, [COUNTED]);
     expect(&client, "INSERT INTO unread SELECT * FROM numbers WHERE k < 5").await;
     wait_until_whole(&client).await;
-    assert_eq!(segments(&directory), segments(&node_directory(&cluster, 0)));
+    assert_eq!(files(&directory), files(&node_directory(&cluster, 0)));
     // The node knows again whose it is: it is taken back after a restart.
     signal(node_process(&cluster, 1), "KILL");
     wait_until_whole(&client).await;
