@@ -270,7 +270,7 @@ fn small_file() -> (Table, Vec<u8>, SegmentInfo) {
 
 fn io_with(bytes: &[u8]) -> Arc<MemoryIo> {
     let io = MemoryIo::new();
-    crate::io::write_file_whole(&io, &path(), [bytes]).unwrap();
+    write_file_whole(&io, &path(), [bytes]).unwrap();
     Arc::new(io)
 }
 
