@@ -29,7 +29,7 @@ pub(crate) struct Tasks {
 #[derive(Debug, Default)]
 pub(crate) struct TaskState {
     /// Set when nobody wants its rows any more.
-    pub(super) end: Arc<QueryEnd>,
+    pub(crate) end: Arc<QueryEnd>,
     /// What runs, and its memory, if it is to be measured. The plan may hold streams that hold the
     /// session, and so this: it is taken out at the end.
     measuring: Mutex<Option<(Arc<dyn ExecutionPlan>, Arc<PeakMemory>)>>,
