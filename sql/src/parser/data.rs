@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
+use super::users;
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{
     Analyze, CreateSchema, Delete, DropSchema, DropTable, Insert, InsertSource, InsertValue,
@@ -102,6 +103,8 @@ pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
             let cascade = cascade(tokens);
             Ok(Statement::DropSchema(DropSchema { schemas, if_exists, cascade }))
         }
+        "user" => users::drop_user(tokens),
+        "group" => users::drop_group(tokens),
         other => Err(Error::not_supported(format!("DROP {}", other.to_ascii_uppercase()))),
     }
 }

@@ -11,6 +11,9 @@ mod session;
 mod spelling;
 mod table_attributes;
 mod tokens;
+mod users;
+
+use std::ops::Range;
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -44,9 +47,45 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Parsed>> {
             spelling::known(statement_tokens)
         };
         let statement = parse_one(own_tokens, limits, &positions)?;
-        parsed.push(Parsed { statement, text: range });
+        let shown = without_secrets(text, &range, statement_tokens, &positions);
+        parsed.push(Parsed { statement, text: range, shown });
     }
     Ok(parsed)
+}
+
+/// Stands for a text that cannot be shown.
+const HIDDEN: &str = "(not shown)";
+
+/// The text of a statement with passwords and keys left out.
+fn without_secrets(
+    text: &str,
+    range: &Range<usize>,
+    statement_tokens: &[TokenWithSpan],
+    positions: &Positions<'_>,
+) -> String {
+    let mut shown = String::with_capacity(range.len());
+    let mut copied = range.start;
+    let mut before: Vec<&Token> = Vec::new();
+    for token in statement_tokens.iter().filter(|token| !is_blank(&token.token)) {
+        let is_string = matches!(
+            token.token,
+            Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_)
+        );
+        if is_string && users::is_secret(&before) {
+            // Should a place ever be unknown, nothing is shown.
+            let Some(plain) = text.get(copied..positions.byte(token.span.start)) else {
+                return HIDDEN.to_owned();
+            };
+            shown.push_str(plain);
+            shown.push_str("'***'");
+            copied = positions.byte(token.span.end);
+        }
+        before.push(&token.token);
+    }
+    match text.get(copied..range.end) {
+        Some(rest) => shown + rest,
+        None => HIDDEN.to_owned(),
+    }
 }
 
 /// Parses a single expression, such as the text of a DEFAULT.
@@ -170,6 +209,12 @@ fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {
     }
     if tokens.take_word("schema") {
         return data::create_schema(tokens);
+    }
+    if tokens.take_word("user") {
+        return users::create_user(tokens);
+    }
+    if tokens.take_word("group") {
+        return users::create_group(tokens);
     }
     let local = tokens.take_word("local");
     if tokens.take_word("temporary") || tokens.take_word("temp") {
