@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use options::{Certificate, Process, Start};
+use options::{Certificate, Process, Start, Wlm};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +31,8 @@ enum Mode {
     Compute(Process),
     /// Make a private authority and a certificate for a process of a cluster.
     Cert(Certificate),
+    /// Look at a configuration of workload management.
+    Wlm(Wlm),
     /// Load TPC-H, run its 22 queries and check every answer.
     Tpch(tpch::Options),
 }
@@ -42,6 +44,7 @@ fn main() -> Result<ExitCode> {
         Mode::Leader(process) => runtime.block_on(process.lead())?,
         Mode::Compute(process) => runtime.block_on(process.compute())?,
         Mode::Cert(certificate) => certificate.make()?,
+        Mode::Wlm(wlm) => return wlm.run(),
         Mode::Tpch(options) => return Ok(runtime.block_on(tpch::run(options))?.exit_code()),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,10 +1,12 @@
-//! The command lines of the modes that run processes of a cluster.
+//! The command lines of the modes that run processes of a cluster, and of what goes with them.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
 use leader::cluster::certificates;
 use leader::cluster::compute_process::serve_compute;
 use leader::config::{ComputeConfig, Config, FileConfig};
@@ -120,4 +122,45 @@ impl Certificate {
         certificates::make(&self.directory, &self.name)?;
         Ok(())
     }
+}
+
+#[derive(Args)]
+pub(crate) struct Wlm {
+    #[command(subcommand)]
+    action: WlmAction,
+}
+
+#[derive(Subcommand)]
+enum WlmAction {
+    /// Say in words what a configuration means, or why it would be refused (exit status 1).
+    Check {
+        /// A wlm_json_configuration, or a configuration file (TOML) that has one.
+        file: PathBuf,
+    },
+}
+
+impl Wlm {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let WlmAction::Check { file } = self.action;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let json = if is_json(&text) {
+            text
+        } else {
+            let file = FileConfig::read(Some(&file))?;
+            file.parameters.wlm_json_configuration.context("[parameters] has none")?
+        };
+        let (words, status) = match leader::workload::explain(&json) {
+            Ok(words) => (words, ExitCode::SUCCESS),
+            Err(refusal) => (format!("refused: {refusal}\n"), ExitCode::FAILURE),
+        };
+        std::io::stdout().write_all(words.as_bytes()).context("cannot write to stdout")?;
+        Ok(status)
+    }
+}
+
+/// `[parameters]` begins a section of TOML, `[{` a list of JSON.
+fn is_json(text: &str) -> bool {
+    let inside = text.trim_start().trim_start_matches('[').trim_start();
+    text.trim_start().starts_with('{') || inside.starts_with(['{', ']'])
 }

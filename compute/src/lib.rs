@@ -26,6 +26,7 @@ pub mod plan;
 pub mod service;
 
 mod compact;
+mod grant;
 mod merge_share;
 mod node;
 mod statistics;

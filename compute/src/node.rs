@@ -32,7 +32,7 @@ use storage::statistics::SegmentInfo;
 
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
-use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
+use crate::memory::{MemoryLimits, runtime_env};
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -120,12 +120,6 @@ impl Node {
     /// The environment of the whole node: every reservation counts against its memory.
     pub fn runtime_env(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.runtime)
-    }
-
-    /// An environment for one query that may reserve `memory_bytes`, its grant from workload
-    /// management; spill space is shared with the node.
-    pub fn query_runtime_env(&self, memory_bytes: usize) -> QueryResult<Arc<RuntimeEnv>> {
-        query_runtime_env(&self.runtime, memory_bytes)
     }
 
     /// Memory for queries and loads, bytes.

@@ -10,7 +10,7 @@ use compute::object_storage::ObjectStoreConfig;
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, code};
 
 /// What a server needs to start. No Debug: it holds secrets.
 #[derive(Clone)]
@@ -170,6 +170,8 @@ pub struct Parameters {
     pub idle_session_timeout: u64,
     /// Close a session that idles in a transaction longer, seconds; 0 is never.
     pub idle_in_transaction_session_timeout: u64,
+    /// Queues, slots and rules of workload management; none is one queue of five slots.
+    pub wlm_json_configuration: Option<String>,
 }
 
 impl Default for Parameters {
@@ -180,7 +182,49 @@ impl Default for Parameters {
             max_connections: 500,
             idle_session_timeout: 4 * 3600,
             idle_in_transaction_session_timeout: 6 * 3600,
+            wlm_json_configuration: None,
         }
+    }
+}
+
+impl Parameters {
+    /// Takes the value that ALTER SYSTEM gives to a parameter.
+    ///
+    /// # Errors
+    /// If there is no such parameter or it cannot have that value.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let invalid = || {
+            let message = format!("invalid value for parameter \"{name}\": \"{value}\"");
+            Error::statement(code::INVALID_PARAMETER_VALUE, message)
+        };
+        let number = || value.trim().parse::<u64>().map_err(|_| invalid());
+        match name {
+            "require_ssl" => {
+                self.require_ssl = match value.trim().to_ascii_lowercase().as_str() {
+                    "on" | "true" | "1" => true,
+                    "off" | "false" | "0" => false,
+                    _ => return Err(invalid()),
+                };
+            }
+            "statement_timeout" => self.statement_timeout = number()?,
+            "max_connections" => {
+                let connections = usize::try_from(number()?).map_err(|_| invalid())?;
+                if connections == 0 {
+                    return Err(invalid());
+                }
+                self.max_connections = connections;
+            }
+            "idle_session_timeout" => self.idle_session_timeout = number()?,
+            "idle_in_transaction_session_timeout" => {
+                self.idle_in_transaction_session_timeout = number()?;
+            }
+            "wlm_json_configuration" => self.wlm_json_configuration = Some(value.to_owned()),
+            _ => {
+                let message = format!("unrecognized configuration parameter \"{name}\"");
+                return Err(Error::statement(code::UNDEFINED_OBJECT, message));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,41 +3,45 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::future::Future;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use chrono::Utc;
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
 use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
-use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use storage::ids::{SegmentId, TableId};
 use storage::io::RealIo;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 
+use crate::activity::Activity;
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
 use crate::cluster::{Cluster, ClusterFiles, Known, NodeSet, NodeSetParts};
-use crate::config::Config;
+use crate::config::{Config, Parameters};
 use crate::error::{Error, Result};
-use crate::planner::{Planner, panic_text};
+use crate::pgwire::registry::Registry;
+use crate::planner::Planner;
+use crate::query_threads::QueryThreads;
+use crate::session::Clock;
 use crate::transaction::manager::TransactionManager;
+use crate::workload::{CONFIGURATION, Workload};
 
 /// The superuser of a new cluster.
 pub const SUPERUSER: &str = "awsuser";
 /// The database of a new cluster.
 pub const DATABASE: &str = "dev";
 /// The schema that everybody may create in.
-const PUBLIC: &str = "public";
+pub(crate) const PUBLIC: &str = "public";
 
 /// The shared parts of a running server.
 pub struct Engine {
@@ -49,11 +53,18 @@ pub struct Engine {
     pub cluster: Cluster,
     /// What COPY may reach.
     pub object_storage: ObjectStorage,
+    /// The time.
+    pub clock: Clock,
+    /// Which connections there are, and how to reach into them.
+    pub registry: Arc<Registry>,
+    /// Who is connected, and what they run.
+    pub activity: Arc<Activity>,
+    /// Which query runs now, and with how much memory.
+    pub workload: Arc<Workload>,
     /// Plans statements.
     pub planner: Planner,
-    /// Where CPU-bound query work runs; apart from the connections', so that a busy query never
-    /// delays a cancel. Always there until the engine goes.
-    query_runtime: Option<Runtime>,
+    /// Where query work runs.
+    pub query_threads: QueryThreads,
     /// The scan side of tables seen lately.
     tables: Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>,
     /// Held as long as the server runs: two servers never share a data directory.
@@ -88,22 +99,29 @@ impl Engine {
                 Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env())?
             }
         };
-        let query_runtime = Builder::new_multi_thread()
-            .worker_threads(cluster.layout().slices_per_node())
-            .thread_name("query")
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
+        let query_threads = QueryThreads::start(cluster.layout().slices_per_node())?;
+        let clock: Clock = Arc::new(Utc::now);
+        let workload = open_workload(&config, &transactions, &cluster, &clock)?;
+        workload.watch(&Handle::current());
         Ok(Self {
             config,
             transactions,
             cluster,
             object_storage,
+            activity: Activity::new(Arc::clone(&clock)),
+            clock,
+            registry: Arc::default(),
+            workload,
             planner,
-            query_runtime: Some(query_runtime),
+            query_threads,
             tables: Mutex::default(),
             _lock: lock,
         })
+    }
+
+    /// The cluster's parameters: what the configuration file says, and above it ALTER SYSTEM.
+    pub fn parameters(&self) -> Parameters {
+        parameters(&self.config, &self.transactions)
     }
 
     /// Makes the database and its superuser at first start.
@@ -119,8 +137,9 @@ impl Engine {
         transaction.change(Change::PutUser(UserEntry {
             oid: self.transactions.new_oid(),
             name: SUPERUSER.to_owned(),
-            verifier: verifier(&password)?.to_string(),
+            verifier: Some(verifier(&password)?),
             superuser: true,
+            ..UserEntry::default()
         }))?;
         transaction.change(Change::CreateSchema(SchemaEntry {
             oid: self.transactions.new_oid(),
@@ -183,38 +202,6 @@ impl Engine {
             slices: entry.slices.clone(),
         }
     }
-
-    /// Runs work on the query threads. Dropping the future stops it; a panic is an error.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let mut tasks = JoinSet::new();
-        tasks.spawn_on(work, &self.query_handle());
-        match tasks.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(error)) if error.is_panic() => {
-                let payload = error.into_panic();
-                Err(Error::Internal(format!("panic: {}", panic_text(&*payload))))
-            }
-            Some(Err(_)) | None => Err(Error::Canceled),
-        }
-    }
-
-    /// The query threads.
-    pub fn query_handle(&self) -> Handle {
-        let runtime = self.query_runtime.as_ref();
-        runtime.expect("the query threads live as long as the engine").handle().clone()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // The last owner may be an async task, where a runtime must not be waited for.
-        if let Some(runtime) = self.query_runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// The schema of the table's rows, in which columns without a blank at the end of any value are
@@ -237,8 +224,10 @@ fn marked_schema(entry: &TableEntry) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn verifier(password: &str) -> Result<ScramVerifier> {
+/// The verifier of a password, in its text form.
+pub fn verifier(password: &str) -> Result<String> {
     ScramVerifier::from_password(password, &SystemRandom::new())
+        .map(|verifier| verifier.to_string())
         .map_err(|e| Error::Internal(e.to_string()))
 }
 
@@ -251,6 +240,57 @@ fn generate_password() -> Result<String> {
         .fill(&mut bytes)
         .map_err(|_| Error::Internal("the operating system gave no random bytes".into()))?;
     Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}
+
+fn parameters(config: &Config, transactions: &TransactionManager) -> Parameters {
+    let mut parameters = config.file.parameters.clone();
+    for (name, value) in transactions.snapshot().parameters() {
+        // Values were checked before they were kept.
+        if let Err(error) = parameters.set(name, value) {
+            tracing::warn!(name, %error, "a parameter of ALTER SYSTEM is ignored");
+        }
+    }
+    parameters
+}
+
+/// Workload management as configured.
+///
+/// # Errors
+/// If the configuration file is wrong. What ALTER SYSTEM has set was right when it was set; should it
+/// not be so any more, for want of memory, automatic workload management takes its place.
+fn open_workload(
+    config: &Config,
+    transactions: &TransactionManager,
+    cluster: &Cluster,
+    clock: &Clock,
+) -> Result<Arc<Workload>> {
+    let open = |wlm: wlm::Config| {
+        let (nodes, memory_bytes) = (cluster.layout().nodes(), config.query_memory_bytes());
+        Workload::new(wlm, nodes, memory_bytes, cluster.runtime_env(), Arc::clone(clock))
+    };
+    let parse = |json: &str| match wlm::Config::parse(json) {
+        Ok(parsed) => {
+            for notice in parsed.notices {
+                tracing::info!(%notice, "{CONFIGURATION}");
+            }
+            Ok(parsed.config)
+        }
+        Err(error) => Err(Error::Config(format!("{CONFIGURATION}: {error}"))),
+    };
+    let snapshot = transactions.snapshot();
+    if let Some(json) = snapshot.parameters().get(CONFIGURATION) {
+        return match parse(json).and_then(open) {
+            Ok(workload) => Ok(workload),
+            Err(error) => {
+                tracing::warn!(%error, "workload management is automatic");
+                open(wlm::Config::automatic())
+            }
+        };
+    }
+    match &config.file.parameters.wlm_json_configuration {
+        Some(json) => open(parse(json)?),
+        None => open(wlm::Config::classic()),
+    }
 }
 
 /// The one node of a cluster, in this process.

@@ -63,6 +63,14 @@ pub enum Error {
     /// The client or a timeout stopped the statement.
     #[error("canceled on user's request")]
     Canceled,
+    /// Workload management refused the query or stopped it; the client acts.
+    #[error("{}", reason.message(*query))]
+    Workload {
+        /// Which query.
+        query: wlm::QueryId,
+        /// Why.
+        reason: wlm::EndReason,
+    },
     /// A panic or a broken promise inside the server: a defect.
     #[error("internal error: {0}")]
     Internal(String),
@@ -137,6 +145,8 @@ pub mod code {
     pub const OBJECT_IN_USE: &str = "55006";
     /// program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
+    /// duplicate_object
+    pub const DUPLICATE_OBJECT: &str = "42710";
     /// undefined_object
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// insufficient_privilege
@@ -159,6 +169,16 @@ pub mod code {
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
     /// query_canceled
     pub const QUERY_CANCELED: &str = "57014";
+    /// object_not_in_prerequisite_state
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    /// too_many_connections
+    pub const TOO_MANY_CONNECTIONS: &str = "53300";
+    /// configuration_limit_exceeded
+    pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
+    /// admin_shutdown
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// cannot_connect_now
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
     /// internal_error
@@ -180,6 +200,9 @@ impl From<Error> for Report {
             Error::Canceled => {
                 Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
             }
+            Error::Workload { query, reason } => {
+                Report::error(workload_code(&reason), reason.message(query))
+            }
             Error::Storage(storage::error::Error::Corrupt { path, place, reason }) => {
                 tracing::error!(path = %path.display(), place, reason, "segment is damaged");
                 Report::error(code::DATA_CORRUPTED, format!("stored data is damaged at {place}"))
@@ -191,6 +214,22 @@ impl From<Error> for Report {
                 Report::error(code_of_io(&other), text)
             }
         }
+    }
+}
+
+/// The SQLSTATE of a query that workload management refused or stopped.
+fn workload_code(reason: &wlm::EndReason) -> &'static str {
+    match reason {
+        wlm::EndReason::Cancelled(wlm::CancelCause::Terminated | wlm::CancelCause::Shutdown) => {
+            code::ADMIN_SHUTDOWN
+        }
+        wlm::EndReason::Cancelled(_)
+        | wlm::EndReason::StatementTimeout
+        | wlm::EndReason::ExecutionTimeLimit
+        | wlm::EndReason::RuleAbort { .. }
+        | wlm::EndReason::RuleHop { .. } => code::QUERY_CANCELED,
+        wlm::EndReason::NodeLost => code::CANNOT_CONNECT_NOW,
+        wlm::EndReason::TooManySlots { .. } => code::CONFIGURATION_LIMIT_EXCEEDED,
     }
 }
 
@@ -282,7 +321,8 @@ fn engine_report(error: &DataFusionError) -> Report {
         DataFusionError::ArrowError(inner, _) => arrow_report(inner),
         DataFusionError::ResourcesExhausted(text) => {
             Report::error(code::OUT_OF_MEMORY, "out of memory").with_detail(text.clone()).with_hint(
-                "The query needs more memory than its share; see [memory] in the configuration.",
+                "The query needs more memory than it was granted: set wlm_query_slot_count higher, \
+                 or see [memory] in the configuration.",
             )
         }
         DataFusionError::NotImplemented(text) => {

@@ -22,6 +22,7 @@ pub async fn parse(
     let statement = |parsed: sql::Parsed| SessionStatement {
         statement: parsed.statement,
         parameter_types: parameter_types.clone(),
+        shown: Arc::from(parsed.shown),
     };
     Ok(parsed.into_iter().map(statement).collect())
 }

@@ -38,3 +38,6 @@ pub use tls::{Identity, SERVER_NAME};
 
 /// The header in which the leader sends its epoch with every task.
 pub const EPOCH_HEADER: &str = "x-blueshift-epoch";
+
+/// The header in which the leader sends with every task how many bytes its query may use on a node.
+pub const MEMORY_HEADER: &str = "x-blueshift-memory-bytes";

@@ -16,13 +16,13 @@ use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tonic::codegen::http::HeaderMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status, Streaming};
 use url::Url;
 use uuid::Uuid;
 
-use super::EPOCH_HEADER;
 use super::channel::NodeChannels;
 use super::failure::to_status;
 use super::frames::FrameWriter;
@@ -31,8 +31,10 @@ use super::rpc::ClusterService;
 use super::session::Sessions;
 use super::tasks::Tasks;
 use super::tls::Identity;
+use super::{EPOCH_HEADER, MEMORY_HEADER};
 use crate::codec::Site;
 use crate::error::Error;
+use crate::memory::QueryMemory;
 use crate::node::Node;
 use crate::object_storage::ObjectStorage;
 use crate::plan::guard::guard;
@@ -65,6 +67,7 @@ pub struct ServerParts {
 /// Executes tasks of plans on a node, and answers its leader.
 pub struct NodeServer {
     worker: Worker,
+    node: Arc<Node>,
     tasks: Arc<Tasks>,
     service: NodeService,
     queries: Handle,
@@ -82,8 +85,9 @@ impl NodeServer {
             async move { sessions.open(context) }
         })
         .with_runtime_env(parts.node.runtime_env());
+        let node = Arc::clone(&parts.node);
         let service = NodeService::new(parts.node, Arc::clone(&tasks));
-        Arc::new(Self { worker, tasks, service, queries: parts.queries })
+        Arc::new(Self { worker, node, tasks, service, queries: parts.queries })
     }
 
     /// Serves until `stop` is ready.
@@ -119,7 +123,9 @@ impl NodeServer {
         let open = incoming.message().await?;
         let request = open.ok_or_else(|| Status::invalid_argument("a task without a plan"))?;
         let request = set_plan(request).map_err(|error| to_status(&error))?;
-        let task = self.tasks.open(&mut headers);
+        let memory = self.memory(&headers, request.task_key.query_id);
+        let memory = memory.map_err(|error| to_status(&error))?;
+        let task = self.tasks.open(&mut headers, memory);
         // Checked once the task can be ended: a leader that takes over ends all that it finds.
         self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
         let (closing, closed) = oneshot::channel::<()>();
@@ -145,6 +151,16 @@ impl NodeServer {
             let _ = closed.await;
         });
         Ok(silent.filter_map(|()| futures::future::ready(None)).boxed())
+    }
+
+    /// The memory that the leader has granted to the query of a task.
+    fn memory(&self, headers: &HeaderMap, query: Uuid) -> Result<Option<Arc<QueryMemory>>> {
+        let Some(value) = headers.get(MEMORY_HEADER) else { return Ok(None) };
+        let Some(bytes) = value.to_str().ok().and_then(|text| text.parse().ok()) else {
+            return internal_err!("a grant of memory is not a number");
+        };
+        let make = || QueryMemory::new(&self.node.runtime_env(), bytes);
+        self.tasks.share_memory(query, make).map(Some)
     }
 
     /// Starts a partition of a task.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::context::SessionConfig;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
@@ -12,8 +13,9 @@ use datafusion_distributed::{
 };
 
 use super::channel::NodeChannels;
-use super::tasks::Tasks;
+use super::tasks::{TaskState, Tasks};
 use crate::codec::{NodeCodec, Site, check};
+use crate::memory::configure_memory;
 use crate::plan::stop::stoppable_task;
 
 /// The rows of a batch: the window of a scan.
@@ -60,7 +62,14 @@ impl Sessions {
         let mut builder = context.builder;
         let mut config = builder.config().take().unwrap_or_default();
         configure(&mut config, self.site.node.slices());
-        let end = self.tasks.end_of(&context.headers)?;
+        let TaskState { end, memory } = self.tasks.find(&context.headers)?;
+        let runtime = match &memory {
+            Some(memory) => memory.runtime_env(),
+            None => self.site.node.runtime_env(),
+        };
+        if let MemoryLimit::Finite(bytes) = runtime.memory_pool.memory_limit() {
+            configure_memory(&mut config, bytes);
+        }
         config.set_extension(Arc::clone(&end));
         config.set_distributed_user_codec(NodeCodec::for_node(self.site.clone()));
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&self.channels) as _;
@@ -73,6 +82,6 @@ impl Sessions {
             },
         );
         let state = SessionStateBuilder::new_from_existing(self.template.clone());
-        Ok(state.with_config(config).with_runtime_env(self.site.node.runtime_env()).build())
+        Ok(state.with_config(config).with_runtime_env(runtime).build())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use storage::ids::{SliceId, TableId};
 use storage::statistics::SegmentInfo;
 
-use super::{SchemaEntry, Snapshot, TableEntry, UserEntry};
+use super::{GroupEntry, SchemaEntry, Snapshot, TableEntry, UserEntry};
 use crate::error::{Error, Result, code};
 
 /// One change.
@@ -26,6 +26,14 @@ pub enum Change {
     Truncate(TableId),
     /// A user exists with this entry from now on.
     PutUser(UserEntry),
+    /// DROP USER: the user with this number.
+    DropUser(u32),
+    /// A group exists with this entry from now on.
+    PutGroup(GroupEntry),
+    /// DROP GROUP: the group with this number.
+    DropGroup(u32),
+    /// ALTER SYSTEM SET: name and value; None is DEFAULT.
+    PutParameter(String, Option<String>),
 }
 
 impl Snapshot {
@@ -39,8 +47,15 @@ impl Snapshot {
             Change::DropTable(id) => self.drop_table(*id),
             Change::AddSegments(id, segments) => self.add_segments(*id, segments),
             Change::Truncate(id) => self.truncate(*id),
-            Change::PutUser(entry) => {
-                self.users.insert(entry.name.clone(), entry.clone());
+            Change::PutUser(entry) => self.put_user(entry),
+            Change::DropUser(oid) => self.drop_user(*oid),
+            Change::PutGroup(entry) => self.put_group(entry),
+            Change::DropGroup(oid) => self.drop_group(*oid),
+            Change::PutParameter(name, value) => {
+                match value {
+                    Some(value) => self.parameters.insert(name.clone(), value.clone()),
+                    None => self.parameters.remove(name),
+                };
                 Ok(())
             }
         }

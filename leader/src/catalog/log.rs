@@ -2,6 +2,8 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod users;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,21 +15,19 @@ use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 
 use super::{
-    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
-    constraint,
+    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, constraint,
 };
 use crate::error::{Error, Result};
 
 /// The format of the file; another one is refused.
-const FORMAT_VERSION: i64 = 2;
+const FORMAT_VERSION: i64 = 3;
+/// The format before, which has no groups: it is changed when it is opened.
+const FORMAT_WITHOUT_GROUPS: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE commit_record (
     xid INTEGER PRIMARY KEY, committed_at TEXT NOT NULL DEFAULT (datetime('now'))) STRICT;
-CREATE TABLE users (
-    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, verifier TEXT NOT NULL,
-    superuser INTEGER NOT NULL) STRICT;
 CREATE TABLE schemas (
     name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL) STRICT;
 CREATE TABLE tables (
@@ -44,6 +44,26 @@ CREATE TABLE segments (
     table_oid INTEGER NOT NULL REFERENCES tables (oid) ON DELETE CASCADE,
     slice INTEGER NOT NULL, xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
 CREATE INDEX segments_of_table ON segments (table_oid, segment_id);
+";
+
+/// Users, and what else is not an object of a database.
+const SCHEMA_OF_USERS: &str = "
+CREATE TABLE users (
+    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, verifier TEXT NOT NULL,
+    superuser INTEGER NOT NULL) STRICT;
+";
+
+/// What [`FORMAT_WITHOUT_GROUPS`] lacks.
+const SCHEMA_OF_GROUPS: &str = "
+ALTER TABLE users ADD COLUMN createdb INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN valid_until_us INTEGER;
+ALTER TABLE users ADD COLUMN connection_limit INTEGER;
+ALTER TABLE users ADD COLUMN session_timeout INTEGER;
+ALTER TABLE users ADD COLUMN syslog_unrestricted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN settings TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE groups (
+    oid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, members TEXT NOT NULL) STRICT;
+CREATE TABLE parameters (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
@@ -79,6 +99,7 @@ impl CatalogLog {
         match log.format_version()? {
             None => log.create()?,
             Some(FORMAT_VERSION) => {}
+            Some(FORMAT_WITHOUT_GROUPS) => log.add_groups()?,
             Some(other) => {
                 let text = format!("format {other}; this server reads format {FORMAT_VERSION}");
                 return Err(Error::CatalogDamaged(text));
@@ -99,6 +120,8 @@ impl CatalogLog {
     fn create(&mut self) -> Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(SCHEMA_OF_USERS)?;
+        transaction.execute_batch(SCHEMA_OF_GROUPS)?;
         let first = [
             ("format", FORMAT_VERSION),
             ("next_xid", 1),
@@ -108,6 +131,16 @@ impl CatalogLog {
         for (name, value) in first {
             transaction.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, value])?;
         }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Brings a file of the format before to the present one.
+    fn add_groups(&mut self) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute_batch(SCHEMA_OF_GROUPS)?;
+        let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
+        transaction.execute(sql, [FORMAT_VERSION])?;
         transaction.commit()?;
         Ok(())
     }
@@ -167,19 +200,7 @@ impl CatalogLog {
     }
 
     fn read_users_and_schemas(&self, snapshot: &mut Snapshot) -> Result<()> {
-        let mut query =
-            self.connection.prepare("SELECT name, oid, verifier, superuser FROM users")?;
-        let rows = query.query_map([], |row| {
-            Ok(UserEntry {
-                name: row.get(0)?,
-                oid: row.get(1)?,
-                verifier: row.get(2)?,
-                superuser: row.get(3)?,
-            })
-        })?;
-        for user in rows {
-            snapshot.apply(&Change::PutUser(user?))?;
-        }
+        users::read(&self.connection, snapshot)?;
         let mut query = self.connection.prepare("SELECT name, oid, owner FROM schemas")?;
         let rows = query.query_map([], |row| {
             Ok(SchemaEntry { name: row.get(0)?, oid: row.get(1)?, owner: row.get(2)? })
@@ -282,11 +303,14 @@ fn write_change(transaction: &Transaction<'_>, xid: Xid, change: &Change) -> Res
         Change::Truncate(id) => {
             transaction.execute("DELETE FROM segments WHERE table_oid = ?1", [id.0])?;
         }
-        Change::PutUser(user) => {
-            let sql = "INSERT OR REPLACE INTO users (name, oid, verifier, superuser) \
-                       VALUES (?1, ?2, ?3, ?4)";
-            transaction
-                .execute(sql, params![user.name, user.oid, user.verifier, user.superuser])?;
+        Change::PutUser(user) => users::write_user(transaction, user)?,
+        Change::DropUser(oid) => users::delete_user(transaction, *oid)?,
+        Change::PutGroup(group) => users::write_group(transaction, group)?,
+        Change::DropGroup(oid) => {
+            transaction.execute("DELETE FROM groups WHERE oid = ?1", [oid])?;
+        }
+        Change::PutParameter(name, value) => {
+            users::write_parameter(transaction, name, value.as_deref())?;
         }
     }
     Ok(())

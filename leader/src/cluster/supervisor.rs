@@ -62,6 +62,9 @@ impl Supervisor {
             processes.spawn(process.keep_running(stop.clone()));
         }
         let files = certificates::make(&directory, "leader")?;
+        // What a query may use is counted for each node.
+        let query_bytes = config.query_memory_bytes() / shape.ports.len();
+        config.file.memory.query_bytes = Some(query_bytes as u64);
         config.file.cluster = ClusterConfig {
             nodes: urls,
             slices_per_node: Some(shape.slices_per_node),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use compute::WriteOutcome;
 use compute::plan::slice_write::{SEGMENTS_PER_TASK, segment_range, written_segments};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use storage::ids::{SliceId, TableId};
 use storage::statistics::SegmentInfo;
@@ -16,13 +17,15 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::planner::{WriteEnd, on_large_stack};
 
-/// Writes the rows of a source plan on the nodes that own their slices. If it fails, or is dropped
+/// Writes the rows of a source plan on the nodes that own their slices, with the memory of
+/// `context`. If it fails, or is dropped
 /// half way, every node is told to remove what it wrote.
 pub(crate) async fn write(
     engine: &Arc<Engine>,
     nodes: &Arc<NodeSet>,
     entry: &TableEntry,
     source: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
 ) -> Result<WriteOutcome> {
     let tasks = nodes.layout().nodes();
     let first = engine.transactions.reserve_segment_ids(tasks as u64 * SEGMENTS_PER_TASK).await?;
@@ -35,8 +38,7 @@ pub(crate) async fn write(
     };
     let planning = Arc::clone(engine);
     let plan = on_large_stack(move || planning.planner.write(source, &end)).await?;
-    let context = engine.planner.state().task_ctx();
-    let batches = engine.run(async move { Ok(collect(plan, context).await?) }).await?;
+    let batches = collect(plan, context).await?;
     let segments = written_segments(&batches)?;
     check(&segments, &ids, nodes)?;
     let row_count = rows(&segments, entry, nodes)?;

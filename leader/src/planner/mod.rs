@@ -15,9 +15,11 @@ use std::sync::Arc;
 
 use compute::exchange::configure;
 use compute::load::LoadShare;
+use compute::memory::configure_memory;
 use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -80,6 +82,22 @@ impl Planner {
     /// The state that execution contexts are made from.
     pub fn state(&self) -> &SessionState {
         &self.state
+    }
+
+    /// The context in which a query runs that may use `memory_bytes` on each node; `runtime` is
+    /// its part in this process.
+    pub fn context(
+        &self,
+        runtime: Arc<RuntimeEnv>,
+        memory_bytes: usize,
+    ) -> Result<Arc<TaskContext>> {
+        let mut config = self.state.config().clone();
+        configure_memory(&mut config, memory_bytes);
+        if let Some(cluster) = &self.cluster {
+            stages::grant_memory(&mut config, &cluster.nodes, memory_bytes)?;
+        }
+        let context = TaskContext::from(&self.state);
+        Ok(Arc::new(context.with_session_config(config).with_runtime(runtime)))
     }
 
     /// Optimizes a bound plan and makes it executable.
@@ -167,14 +185,7 @@ fn builder(partitions: usize, runtime: Arc<RuntimeEnv>, rules: Rules) -> Session
         .with_create_default_catalog_and_schema(false);
     configure(&mut config, partitions);
     if let MemoryLimit::Finite(memory_bytes) = runtime.memory_pool.memory_limit() {
-        // What a sort keeps back for its merge: a part of the share that a merge may have.
-        let merge_bytes = memory_bytes / 8 / partitions.max(1);
-        let execution = &mut config.options_mut().execution;
-        // A sort that spills sorts what it holds in place: merging its batches would take as much
-        // again for their keys, which no reservation covers.
-        execution.sort_in_place_threshold_bytes = memory_bytes;
-        execution.sort_spill_reservation_bytes =
-            merge_bytes.min(execution.sort_spill_reservation_bytes);
+        configure_memory(&mut config, memory_bytes);
     }
     SessionStateBuilder::new()
         .with_default_features()

@@ -12,14 +12,14 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use compute::codec::NodeCodec;
-use compute::exchange::{EPOCH_HEADER, NodeChannels};
+use compute::exchange::{EPOCH_HEADER, MEMORY_HEADER, NodeChannels};
 use compute::layout::Layout;
 use compute::plan::load::LoadExec;
 use compute::plan::slice_scan::SliceScanExec;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_err};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::context::{QueryPlanner, SessionConfig};
 use datafusion::logical_expr::{
     Expr, Extension, InvariantLevel, LogicalPlan, UserDefinedLogicalNode,
 };
@@ -63,8 +63,7 @@ impl Stages {
     ) -> Result<(SessionStateBuilder, Self)> {
         let (layout, urls) = (nodes.layout, nodes.urls.clone());
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&nodes.channels) as _;
-        let mut headers = HeaderMap::new();
-        headers.insert(EPOCH_HEADER, HeaderValue::from(nodes.epoch));
+        let headers = headers(nodes);
         let mut builder = builder
             .with_query_planner(Arc::new(HandOver))
             .with_distributed_worker_resolver(Addresses(urls.clone()))
@@ -96,6 +95,24 @@ impl Stages {
         let stages = self.planner.create_physical_plan(&handed, session).await?;
         Ok(Arc::new(WatchedExec::new(stages)))
     }
+}
+
+/// What is sent with every task.
+fn headers(nodes: &Nodes) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(EPOCH_HEADER, HeaderValue::from(nodes.epoch));
+    headers
+}
+
+/// The tasks of a query with this configuration share `memory_bytes` on each node.
+pub(super) fn grant_memory(
+    config: &mut SessionConfig,
+    nodes: &Nodes,
+    memory_bytes: usize,
+) -> Result<()> {
+    let mut headers = headers(nodes);
+    headers.insert(MEMORY_HEADER, HeaderValue::from(memory_bytes));
+    config.set_distributed_passthrough_headers(headers)
 }
 
 fn has_boundary(plan: &Plan) -> bool {

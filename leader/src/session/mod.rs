@@ -15,6 +15,8 @@
 
 pub mod binding;
 mod cursor;
+mod permission;
+mod place;
 mod savepoint;
 pub mod settings;
 mod wire;
@@ -26,9 +28,11 @@ use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::DataType;
 use sql::statement::{Statement, TableName};
 
+use crate::activity::{SessionGuard, SessionRow};
 use crate::catalog::change::undefined_schema;
 use crate::catalog::system::{PG_CATALOG, is_system_table};
-use crate::catalog::{Snapshot, TableEntry};
+use crate::catalog::user::undefined;
+use crate::catalog::{Snapshot, TableEntry, UserEntry};
 use crate::engine::{DATABASE, Engine};
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::{Deallocation, Startup};
@@ -36,6 +40,7 @@ use crate::pgwire::report::{Report, Severity};
 use crate::transaction::Transaction;
 use binding::Binding;
 use cursor::Cursors;
+use place::{Claims, Current};
 use savepoint::SavepointSettings;
 use settings::{SetEffect, Settings};
 
@@ -49,6 +54,8 @@ pub struct SessionStatement {
     pub statement: Statement,
     /// The parameter types that the client declared.
     pub parameter_types: Vec<Option<DataType>>,
+    /// Its text as others may see it.
+    pub shown: Arc<str>,
 }
 
 /// A statement that PREPARE named.
@@ -71,9 +78,14 @@ pub struct Session {
     engine: Arc<Engine>,
     clock: Clock,
     user: String,
+    user_oid: u32,
     process_id: i32,
     settings: Settings,
     state: State,
+    current: Current,
+    claims: Claims,
+    /// The session is there for as long as this is.
+    _registered: SessionGuard,
     /// What ROLLBACK restores, and COMMIT where SET LOCAL changed it.
     settings_before: Settings,
     local_settings: Vec<String>,
@@ -92,15 +104,36 @@ pub struct Session {
 
 impl Session {
     /// A session for an authenticated user.
-    pub fn open(engine: Arc<Engine>, clock: Clock, startup: &Startup) -> Result<Self> {
+    pub fn open(engine: Arc<Engine>, startup: &Startup) -> Result<Self> {
         if startup.database != DATABASE {
             let message = format!("database \"{}\" does not exist", startup.database);
             return Err(Error::statement(code::UNDEFINED_DATABASE, message));
         }
+        let clock = Arc::clone(&engine.clock);
         let now = clock();
+        let snapshot = engine.transactions.snapshot();
+        let user = snapshot.user(&startup.user).ok_or_else(|| undefined("user", &startup.user))?;
+        let parameters = engine.parameters();
+        let timeout_seconds =
+            user.session_timeout.map_or(parameters.idle_session_timeout, u64::from);
+        let registered = engine.activity.open_session(
+            SessionRow {
+                process_id: startup.process_id,
+                user: user.oid,
+                user_name: user.name.clone(),
+                database: DATABASE.to_owned(),
+                started_us: now.timestamp_micros(),
+                timeout_seconds,
+            },
+            user.connection_limit.filter(|_| !user.superuser),
+        )?;
         let mut session = Self {
             clock,
             user: startup.user.clone(),
+            user_oid: user.oid,
+            current: Current::default(),
+            claims: Claims::default(),
+            _registered: registered,
             process_id: startup.process_id,
             settings: Settings::default(),
             state: State::Idle,
@@ -116,22 +149,30 @@ impl Session {
             deallocations: Vec::new(),
             engine,
         };
-        session.apply_startup(startup)?;
+        session.apply_startup(startup, user, timeout_seconds)?;
         Ok(session)
     }
 
-    fn apply_startup(&mut self, startup: &Startup) -> Result<()> {
-        let parameters = &self.engine.config.file.parameters;
+    fn apply_startup(
+        &mut self,
+        startup: &Startup,
+        user: &UserEntry,
+        timeout_seconds: u64,
+    ) -> Result<()> {
+        let parameters = self.engine.parameters();
         let configured = [
             ("statement_timeout", parameters.statement_timeout),
-            ("idle_session_timeout", parameters.idle_session_timeout * 1000),
+            ("idle_session_timeout", timeout_seconds.saturating_mul(1000)),
             (
                 "idle_in_transaction_session_timeout",
-                parameters.idle_in_transaction_session_timeout * 1000,
+                parameters.idle_in_transaction_session_timeout.saturating_mul(1000),
             ),
         ];
         for (name, value) in configured {
             self.settings.set_initial(name, &value.to_string())?;
+        }
+        for (name, value) in &user.settings {
+            self.settings.set_initial(name, value)?;
         }
         if let Some(name) = &startup.application_name {
             self.settings.set_initial("application_name", name)?;
@@ -152,9 +193,18 @@ impl Session {
         &self.user
     }
 
-    /// Whether the user may do everything.
-    fn is_superuser(&self) -> bool {
-        self.engine.transactions.snapshot().user(&self.user).is_some_and(|user| user.superuser)
+    /// The user's number.
+    pub fn user_oid(&self) -> u32 {
+        self.user_oid
+    }
+
+    /// The number of the transaction in progress; 0 if there is none.
+    fn xid(&self) -> u64 {
+        match &self.state {
+            State::Implicit(transaction) | State::Block(transaction) => transaction.xid().0,
+            State::Failed(Some(transaction)) => transaction.xid().0,
+            State::Idle | State::Failed(None) => 0,
+        }
     }
 
     /// The session's parameters.
@@ -359,15 +409,22 @@ impl Session {
         check_database(name)?;
         let snapshot = self.transaction()?.view();
         match &name.schema {
-            Some(schema) if snapshot.schema(schema).is_some() => Ok(schema.clone()),
+            Some(schema) if snapshot.schema(schema).is_some() => {
+                self.check_creation(&snapshot, schema)?;
+                Ok(schema.clone())
+            }
             Some(schema) if schema == PG_CATALOG => Err(permission_denied(&name.to_string())),
             Some(schema) => Err(undefined_schema(schema)),
-            None => self.creation_path(&snapshot).next().ok_or_else(|| {
-                Error::statement(
-                    code::INVALID_SCHEMA_NAME,
-                    "no schema has been selected to create in",
-                )
-            }),
+            None => {
+                let first = self.creation_path(&snapshot).next().ok_or_else(|| {
+                    Error::statement(
+                        code::INVALID_SCHEMA_NAME,
+                        "no schema has been selected to create in",
+                    )
+                })?;
+                self.check_creation(&snapshot, &first)?;
+                Ok(first)
+            }
         }
     }
 
@@ -398,6 +455,7 @@ impl Session {
     pub async fn lock_table(&mut self, name: &TableName) -> Result<Arc<TableEntry>> {
         let peek = self.transaction()?.peek();
         let entry = self.find_table(&peek, name)?.ok_or_else(|| undefined_table(name))?;
+        self.check_owner(&entry.owner, "relation", &entry.name)?;
         let transaction = self.transaction()?;
         transaction.lock(entry.id).await?;
         let view = transaction.view();

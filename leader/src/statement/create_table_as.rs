@@ -8,11 +8,13 @@ use sql::statement::{CreateTableAs, Statement};
 use sql::types::SqlType;
 use storage::ids::ColumnId;
 use storage::schema::EncodeName;
+use wlm::QueryKind;
 
 use super::create_table::{empty_entry, finish_entry};
 use super::{command, insert};
 use crate::catalog::{Change, TableColumn};
 use crate::error::{Error, Result};
+use crate::execution::Replan;
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::planner::on_large_stack;
@@ -35,18 +37,22 @@ pub(super) async fn run(
     }
     let binding = session.binding()?;
     let shared = Arc::clone(whole);
-    let (plan, fields) = on_large_stack(move || {
+    let make = move || {
         let plan = binding.binder().bind_ctas(statement_of(&shared)?)?;
         let fields = plan.schema().fields().clone();
-        Ok((binding.source(plan, parameters)?, fields))
-    })
-    .await?;
+        Ok::<_, Error>((binding.source(plan, parameters.clone())?, fields))
+    };
+    let make = Arc::new(make);
+    let again = Arc::clone(&make);
+    let again: Replan = Arc::new(move || again().map(|(plan, _)| plan));
+    let (plan, fields) = on_large_stack(move || make()).await?;
     let mut entry = empty_entry();
     entry.columns = fields.iter().map(|field| column(field)).collect::<Result<_>>()?;
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     let entry = Arc::new(entry);
     session.transaction()?.change(Change::CreateTable(Arc::clone(&entry)))?;
-    let row_count = insert::write(session, &entry, plan).await?;
+    let planned = insert::source(plan, Some(again));
+    let row_count = insert::write(session, &entry, planned, QueryKind::CreateTableAs).await?;
     Ok(command(format!("SELECT {row_count}")))
 }
 

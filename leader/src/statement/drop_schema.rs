@@ -28,6 +28,9 @@ pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result
             session.notice(Severity::Info, text);
             continue;
         }
+        if let Some(schema) = view.schema(name) {
+            session.check_owner(&schema.owner, "schema", name)?;
+        }
         if statement.cascade {
             let tables: Vec<_> = view.tables_of(name).map(|table| table.id).collect();
             for id in tables {

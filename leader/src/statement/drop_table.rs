@@ -15,6 +15,7 @@ pub(super) async fn run(session: &mut Session, statement: &DropTable) -> Result<
         let peek = session.transaction()?.peek();
         match session.find_table(&peek, name)? {
             Some(entry) => {
+                session.check_owner(&entry.owner, "relation", &entry.name)?;
                 let transaction = session.transaction()?;
                 transaction.lock(entry.id).await?;
                 transaction.change(Change::DropTable(entry.id))?;

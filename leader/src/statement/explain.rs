@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use compute::plan::stop::stoppable;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
 use sql::statement::{Explain, Statement};
+use wlm::QueryKind;
 
 use super::rows::{text_rows, text_schema};
 use crate::error::{Error, Result, code};
+use crate::execution::{Planned, Work, run_plan};
 use crate::pgwire::backend::Execution;
 use crate::planner::on_large_stack;
 use crate::session::binding::{Binding, target_table};
 use crate::session::{Session, SessionStatement, undefined_table};
+use crate::workload::{features, is_managed};
 
 /// The one column of the answer.
 pub(super) fn schema() -> SchemaRef {
@@ -75,22 +77,28 @@ fn bind(
     }
 }
 
-/// Runs the plan to its end, on the query threads, and describes it with its metrics.
-async fn analyze(session: &Session, plan: Arc<dyn ExecutionPlan>) -> Result<String> {
-    let context = session.engine().planner.state().task_ctx();
-    let (plan, _stop) = stoppable(plan)?;
-    let running = Arc::clone(&plan);
-    let count = session
-        .engine()
-        .run(async move {
-            let mut rows = execute_stream(running, context)?;
-            let mut count = 0;
-            while let Some(batch) = rows.next().await {
-                count += batch?.num_rows();
-            }
-            Ok(count)
-        })
-        .await?;
-    let text = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
-    Ok(format!("{text}rows: {count}\n"))
+/// Waits for its turn, runs the plan to its end, and describes it with its metrics.
+async fn analyze(session: &mut Session, plan: Arc<dyn ExecutionPlan>) -> Result<String> {
+    let engine = Arc::clone(session.engine());
+    let nodes = engine.cluster.layout().nodes();
+    let shown = Arc::clone(&plan);
+    let (kind, features) = on_large_stack(move || {
+        let is_managed = is_managed(&shown);
+        // It is not made again: whatever workload management does, it is not restarted.
+        let kind = if is_managed { QueryKind::SelectWithUdf } else { QueryKind::LeaderOnly };
+        Ok((kind, features(&shown, nodes)))
+    })
+    .await?;
+    let (seat, _claim) = session.seat(kind, features).await?;
+    let planned = Planned { plan, again: None, is_source: false };
+    let work = |work: Work| async move {
+        let mut rows = execute_stream(Arc::clone(&work.plan), work.context)?;
+        let mut count = 0;
+        while let Some(batch) = rows.next().await {
+            count += batch?.num_rows();
+        }
+        let shown = DisplayableExecutionPlan::with_metrics(work.plan.as_ref());
+        Ok::<_, Error>(format!("{}rows: {count}\n", shown.indent(true)))
+    };
+    run_plan(&engine, seat, planned, work).await
 }

@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use compute::plan::stop::stoppable;
 use compute::{WriteOutcome, WriteTarget, write_table};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
+use wlm::QueryKind;
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
 use crate::cluster::{self, Cluster};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::execution::{Planned, Replan, Work, run_plan};
 use crate::pgwire::backend::Execution;
 use crate::planner::on_large_stack;
 use crate::session::binding::target_table;
 use crate::session::{Session, SessionStatement};
+use crate::workload::features;
 
 /// Plans the source, writes its rows to the table's slices, and makes them part of the
 /// transaction.
@@ -35,7 +37,7 @@ pub(super) async fn run(
         binding.source(plan, parameters)
     })
     .await?;
-    let row_count = write(session, &entry, plan).await?;
+    let row_count = write(session, &entry, source(plan, None), QueryKind::Write).await?;
     Ok(command(format!("INSERT 0 {row_count}")))
 }
 
@@ -58,23 +60,47 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Writes the rows of a source plan into a table and records them in the transaction. Answers with their
-/// number.
+/// A source plan as it is executed: its rows are written.
+pub(super) fn source(plan: Arc<dyn ExecutionPlan>, again: Option<Replan>) -> Planned {
+    Planned { plan, again, is_source: true }
+}
+
+/// Waits for its turn, writes the rows of a source plan into a table and records them in the
+/// transaction. Answers with their number.
 pub(super) async fn write(
     session: &mut Session,
     entry: &Arc<TableEntry>,
-    plan: Arc<dyn ExecutionPlan>,
+    planned: Planned,
+    kind: QueryKind,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
+    let nodes = engine.cluster.layout().nodes();
+    let shown = Arc::clone(&planned.plan);
+    let features = on_large_stack(move || Ok(features(&shown, nodes))).await?;
+    let (seat, _claim) = session.seat(kind, features).await?;
     let outcome = match &engine.cluster {
         Cluster::Alone(node) => {
-            let target = write_target(&engine, entry);
-            let node = Arc::clone(node);
-            let context = engine.planner.state().task_ctx();
-            let (plan, _stop) = stoppable(plan)?;
-            engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?
+            let planned = Planned { is_source: false, ..planned };
+            let (target, node) = (write_target(&engine, entry), Arc::clone(node));
+            let work = move |work: Work| {
+                let (target, node) = (target.clone(), Arc::clone(&node));
+                async move {
+                    let written = write_table(&node, target, work.plan, work.context).await;
+                    written.map_err(Error::from)
+                }
+            };
+            run_plan(&engine, seat, planned, work).await?
         }
-        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, plan).await?,
+        Cluster::Nodes(nodes) => {
+            let (shared, nodes, target) =
+                (Arc::clone(&engine), Arc::clone(nodes), Arc::clone(entry));
+            let work = move |work: Work| {
+                let (engine, nodes) = (Arc::clone(&shared), Arc::clone(&nodes));
+                let entry = Arc::clone(&target);
+                async move { cluster::write(&engine, &nodes, &entry, work.plan, work.context).await }
+            };
+            run_plan(&engine, seat, planned, work).await?
+        }
     };
     record(session, entry, outcome)
 }

@@ -1,6 +1,8 @@
 //! One file per statement; here only the tables that say which file it is.
 
+mod alter_system;
 mod analyze;
+mod cancel;
 mod copy;
 mod create_schema;
 mod create_table;
@@ -10,6 +12,7 @@ mod discard;
 mod drop_schema;
 mod drop_table;
 mod explain;
+mod group;
 mod insert;
 mod prepare;
 mod rows;
@@ -17,6 +20,9 @@ mod select;
 mod set;
 mod show;
 mod truncate;
+mod user;
+
+pub(crate) use cancel::check_right;
 
 use std::sync::Arc;
 
@@ -54,7 +60,7 @@ pub(crate) async fn run(
             session.begin_block(begin.read_only);
             Ok(command("BEGIN"))
         }
-        Statement::Prepare(statement) => prepare::prepare(session, statement),
+        Statement::Prepare(statement) => prepare::prepare(session, whole, statement),
         Statement::Execute(statement) => prepare::execute(session, statement).await,
         Statement::Deallocate(name) => {
             session.deallocate(name.as_deref());
@@ -74,13 +80,19 @@ pub(crate) async fn run(
         }
         Statement::Delete(_) => Err(not_yet("DELETE")),
         Statement::Vacuum(_) => Err(not_yet("VACUUM")),
-        Statement::AlterSystem(_) => Err(not_yet("ALTER SYSTEM")),
+        Statement::AlterSystem(statement) => alter_system::run(session, statement).await,
         Statement::DeclareCursor(statement) => {
             cursor::declare(session, whole, statement, parameters).await
         }
         Statement::Fetch(statement) => cursor::fetch(session, statement),
         Statement::Close(name) => cursor::close(session, name.as_deref()),
-        Statement::Cancel(_) => Err(not_yet("CANCEL")),
+        Statement::Cancel(statement) => cancel::run(session, statement),
+        Statement::CreateUser(statement) => user::create(session, statement),
+        Statement::AlterUser(statement) => user::alter(session, statement),
+        Statement::DropUser(statement) => user::drop(session, statement),
+        Statement::CreateGroup(statement) => group::create(session, statement),
+        Statement::AlterGroup(statement) => group::alter(session, statement),
+        Statement::DropGroup(statement) => group::drop(session, statement),
     }
 }
 

@@ -67,10 +67,8 @@ fn without_secrets(
     let mut copied = range.start;
     let mut before: Vec<&Token> = Vec::new();
     for token in statement_tokens.iter().filter(|token| !is_blank(&token.token)) {
-        let is_string = matches!(
-            token.token,
-            Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_)
-        );
+        let is_string =
+            matches!(token.token, Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_));
         if is_string && users::is_secret(&before) {
             // Should a place ever be unknown, nothing is shown.
             let Some(plain) = text.get(copied..positions.byte(token.span.start)) else {

@@ -44,8 +44,7 @@ pub(super) fn alter_user(tokens: &mut Tokens<'_>) -> Result<Statement> {
     }
     if tokens.next_is_word("reset") && !tokens.word_is(1, "session") {
         tokens.word()?;
-        let parameter =
-            if tokens.take_word("all") { None } else { Some(parameter_name(tokens)?) };
+        let parameter = if tokens.take_word("all") { None } else { Some(parameter_name(tokens)?) };
         let action = UserAction::Reset(parameter);
         return Ok(Statement::AlterUser(AlterUser { name, action }));
     }
@@ -89,8 +88,7 @@ fn option(tokens: &mut Tokens<'_>, options: &mut UserOptions) -> Result<()> {
         }
         "connection" => {
             tokens.expect_word("limit")?;
-            let limit =
-                if tokens.take_word("unlimited") { None } else { Some(number(tokens)?) };
+            let limit = if tokens.take_word("unlimited") { None } else { Some(number(tokens)?) };
             once(&mut options.connection_limit, limit)
         }
         "session" => {

@@ -10,6 +10,7 @@
 
 mod column;
 mod function;
+mod live;
 mod provider;
 mod relation;
 mod table;
@@ -25,7 +26,7 @@ use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
 use crate::catalog::Snapshot;
-use crate::engine::SUPERUSER;
+use crate::engine::{Engine, SUPERUSER};
 
 /// The schema of the system catalog.
 pub const PG_CATALOG: &str = sql::SYSTEM_SCHEMA;
@@ -38,17 +39,33 @@ const TABLESPACE_OID: u32 = 1663;
 /// What pg_encoding_to_char calls UTF8.
 const ENCODING_UTF8: u32 = 6;
 
-/// A snapshot of the catalog as a session may see it.
-#[derive(Debug, Clone)]
+/// A snapshot of the catalog as a session may see it, and the server that it runs in.
+#[derive(Clone)]
 pub struct SystemCatalog {
     snapshot: Arc<Snapshot>,
     session: Arc<SessionValues>,
+    engine: Option<Arc<Engine>>,
+}
+
+impl std::fmt::Debug for SystemCatalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SystemCatalog").field("session", &self.session).finish_non_exhaustive()
+    }
 }
 
 impl SystemCatalog {
-    /// The system catalog of a snapshot.
-    pub fn new(snapshot: Arc<Snapshot>, session: Arc<SessionValues>) -> Self {
-        Self { snapshot, session }
+    /// The system catalog of a snapshot, in a running server if there is one.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        session: Arc<SessionValues>,
+        engine: Option<Arc<Engine>>,
+    ) -> Self {
+        Self { snapshot, session, engine }
+    }
+
+    /// Whether the session's user may read the system table of that name.
+    pub fn may_read(&self, name: &str) -> bool {
+        !table::is_for_superusers(name) || self.is_superuser()
     }
 
     /// The system table of that name, ready to be scanned.

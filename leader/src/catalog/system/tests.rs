@@ -200,8 +200,9 @@ fn catalog() -> SystemCatalog {
     let user = |oid, name: &str, superuser| UserEntry {
         oid,
         name: name.to_owned(),
-        verifier: "SCRAM-SHA-256$secret".to_owned(),
+        verifier: Some("SCRAM-SHA-256$secret".to_owned()),
         superuser,
+        ..UserEntry::default()
     };
     let schema =
         |oid, name: &str| SchemaEntry { oid, name: name.to_owned(), owner: "awsuser".to_owned() };
@@ -226,7 +227,7 @@ fn catalog() -> SystemCatalog {
         timezone: "UTC".to_owned(),
         settings: BTreeMap::from([("statement_timeout".to_owned(), "0".to_owned())]),
     };
-    SystemCatalog::new(Arc::new(snapshot), Arc::new(session))
+    SystemCatalog::new(Arc::new(snapshot), Arc::new(session), None)
 }
 
 /// The rows of a system table as text, columns in order, NULL as an empty text.
