@@ -29,4 +29,6 @@ mod recovery;
 mod server;
 mod streaming;
 mod transactions;
+mod users;
 mod wire_security;
+mod workload;
