@@ -19,11 +19,13 @@ sim ARRIVALS="10000000":
 
 # The .slt files whose path contains FILTER.
 slt FILTER="":
-    cargo test --release -p blueshift --test slt -- {{FILTER}}
+    cargo build --release
+    BLUESHIFT_BINARY="${CARGO_TARGET_DIR:-$PWD/target}/release/blueshift" cargo test -p slt -- {{FILTER}}
 
 # The client tests whose name contains FILTER.
-e2e FILTER="":
-    cargo nextest run --release -p blueshift --test e2e {{FILTER}}
+e2e FILTER="/./":
+    cargo nextest run --release -p blueshift -p compute -p leader -p sql -p tpch \
+        -E 'package(blueshift) and test({{FILTER}})'
 
 # TPC-H at scale SF, answers checked, DuckDB beside it.
 tpch SF="1":

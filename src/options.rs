@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use leader::cluster::certificates;
 use leader::cluster::compute_process::serve_compute;
-use leader::config::{ComputeConfig, Config, FileConfig};
+use leader::cluster::supervisor;
+use leader::config::{ComputeConfig, Config, FileConfig, Profile};
 
 /// The address of the Postgres port.
 const LISTEN: &str = "127.0.0.1:5439";
@@ -32,6 +33,16 @@ pub(crate) struct Start {
     /// Slices of each node; by default the cores are divided among the nodes.
     #[arg(long)]
     slices: Option<usize>,
+    /// First make a lost catalog again from the copies that the nodes have.
+    #[arg(long)]
+    restore_catalog: bool,
+    /// How many of several nodes keep each segment [default: 2].
+    #[arg(long)]
+    copies: Option<usize>,
+    /// What kind of machine the nodes are on: dense-compute (flash) or dense-storage (spinning
+    /// disks).
+    #[arg(long)]
+    profile: Option<Profile>,
     /// The configuration file (TOML).
     #[arg(long)]
     config: Option<PathBuf>,
@@ -49,26 +60,44 @@ impl Start {
     }
 
     fn config(self) -> Result<Config> {
+        let mut file = FileConfig::read(self.config.as_deref())?;
+        file.profile = self.profile.or(file.profile);
+        let profile = file.profile.unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(SLICES_MIN, usize::from);
+        // What a data directory was made with stays: another profile does not change it.
+        let made_with = supervisor::slices_made_with(&self.data_dir, self.nodes)?;
+        let slices = self.slices.or(made_with);
         let slices = match self.nodes {
-            1 => self.slices.unwrap_or(cores).max(1),
-            nodes => self.slices.unwrap_or(cores / nodes).max(SLICES_MIN),
+            1 => slices.unwrap_or_else(|| profile.slices(cores)).max(1),
+            nodes => slices.unwrap_or_else(|| profile.slices(cores / nodes)).max(SLICES_MIN),
         };
         if self.nodes > 1 && self.slices.is_some_and(|asked| asked < SLICES_MIN) {
             bail!("each of several nodes needs at least {SLICES_MIN} slices");
         }
+        let mut file = FileConfig::read(self.config.as_deref())?;
+        file.cluster.copies = self.copies.or(file.cluster.copies);
         Ok(Config {
             data_dir: self.data_dir,
             listen: self.listen,
             slices,
             initial_password: initial_password(),
-            file: FileConfig::read(self.config.as_deref())?,
+            restore_catalog: self.restore_catalog,
+            file,
         })
     }
 }
 
 fn initial_password() -> Option<String> {
     std::env::var("BLUESHIFT_PASSWORD").ok().filter(|text| !text.is_empty())
+}
+
+#[derive(Args)]
+pub(crate) struct Leader {
+    #[command(flatten)]
+    process: Process,
+    /// First make a lost catalog again from the copies that the compute nodes have.
+    #[arg(long)]
+    restore_catalog: bool,
 }
 
 #[derive(Args)]
@@ -81,10 +110,10 @@ pub(crate) struct Process {
     supervised: bool,
 }
 
-impl Process {
-    pub(crate) async fn lead(self) -> Result<()> {
+impl Leader {
+    pub(crate) async fn run(self) -> Result<()> {
         leader::log_to_stderr();
-        let file = FileConfig::read(Some(&self.config))?;
+        let file = FileConfig::read(Some(&self.process.config))?;
         let layout = file.cluster.layout()?;
         let listen = match file.listen {
             Some(listen) => listen,
@@ -95,11 +124,14 @@ impl Process {
             listen,
             slices: layout.slices_per_node(),
             initial_password: initial_password(),
+            restore_catalog: self.restore_catalog,
             file,
         };
         Ok(leader::serve_until_stopped(config).await?)
     }
+}
 
+impl Process {
     pub(crate) async fn compute(self) -> Result<()> {
         leader::log_to_stderr();
         let file = FileConfig::read(Some(&self.config))?;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 
 /// What can go wrong with a node itself, apart from its queries.
@@ -65,6 +66,37 @@ pub fn with_sqlstate(code: &'static str, message: impl Into<String>) -> DataFusi
         format!("{SQLSTATE_TAG}{code}"),
         Box::new(DataFusionError::Execution(message.into())),
     )
+}
+
+/// The code that an error carries, if any: the outermost, as the leader reports it.
+pub fn sqlstate(error: &DataFusionError) -> Option<&str> {
+    match error {
+        DataFusionError::Context(tag, inner) => match tag.strip_prefix(SQLSTATE_TAG) {
+            Some(code) => Some(code),
+            None => sqlstate(inner),
+        },
+        DataFusionError::Diagnostic(_, inner) => sqlstate(inner),
+        DataFusionError::Shared(inner) => sqlstate(inner),
+        DataFusionError::Collection(errors) => errors.first().and_then(sqlstate),
+        DataFusionError::External(inner) => inner.downcast_ref().and_then(sqlstate),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::ExternalError(inner) => inner.downcast_ref().and_then(sqlstate),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What an error says, without the tags around it.
+pub fn message(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            message(inner)
+        }
+        DataFusionError::Shared(inner) => message(inner),
+        DataFusionError::Execution(text) | DataFusionError::Internal(text) => text.clone(),
+        other => other.strip_backtrace(),
+    }
 }
 
 /// A storage error as a query sees it: damaged files are XX001, a full disk is 53100, any other

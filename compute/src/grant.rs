@@ -1,6 +1,5 @@
 //! The memory pool of one query, or of a node: what can spill shares it evenly, what cannot takes
-//! what is left. As DataFusion's `FairSpillPool`, but its size can change while the query runs, and
-//! it remembers the most that was reserved.
+//! what is left. As DataFusion's `FairSpillPool`, but its size can change while the query runs.
 //!
 //! Invariant: nothing that asks first ever takes the pool above its size.
 
@@ -27,7 +26,6 @@ struct State {
     spillable: usize,
     /// What the others have.
     unspillable: usize,
-    peak: usize,
 }
 
 impl State {
@@ -41,7 +39,6 @@ impl State {
         } else {
             self.unspillable += bytes;
         }
-        self.peak = self.peak.max(self.reserved());
     }
 
     /// The most that a consumer may have which has `held` already.
@@ -58,7 +55,7 @@ impl State {
 impl GrantPool {
     /// A pool of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
-        let state = State { size, spillers: 0, spillable: 0, unspillable: 0, peak: 0 };
+        let state = State { size, spillers: 0, spillable: 0, unspillable: 0 };
         Self { state: Mutex::new(state) }
     }
 
@@ -75,11 +72,6 @@ impl GrantPool {
     /// Its size.
     pub(crate) fn size(&self) -> usize {
         self.state.lock().size
-    }
-
-    /// The most that was reserved at one time.
-    pub(crate) fn peak(&self) -> usize {
-        self.state.lock().peak
     }
 }
 
@@ -167,9 +159,9 @@ mod tests {
         assert!(second.try_grow(26).is_err());
         drop(fixed);
         second.try_grow(50).unwrap();
-        assert_eq!((grant.reserved(), grant.peak()), (100, 100));
+        assert_eq!(grant.reserved(), 100);
         drop((first, second));
-        assert_eq!((grant.reserved(), grant.peak()), (0, 100));
+        assert_eq!(grant.reserved(), 0);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! knowledge, handed over as a [`TableVersion`]. In reading order:
 //!
 //! * [`placement`]: which row belongs to which slice, and [`layout`]: which slice to which node;
-//! * `node`: files, cache, memory and spill space of the node ([`Node`]);
+//! * `node`: files, cache, memory and spill space of the node ([`Node`]), and [`profile`]: the kind of
+//!   machine that it is on;
 //! * `table`: a table version as a query sees it ([`SliceTable`]);
 //! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
 //! * [`load`]: rows of objects in [`object_storage`], for COPY;
@@ -23,12 +24,14 @@ pub mod memory;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
+pub mod profile;
 pub mod service;
 
 mod compact;
 mod grant;
 mod merge_share;
 mod node;
+mod peak_memory;
 mod statistics;
 mod table;
 mod write;
@@ -36,6 +39,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use node::{Node, NodeConfig};
+pub use node::{HeldFile, Node, NodeConfig};
+pub use peak_memory::PeakMemory;
 pub use table::{Distribution, Home, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

@@ -17,6 +17,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use crate::error::Error;
 use crate::grant::GrantPool;
 use crate::merge_share::MergeShare;
+use crate::peak_memory::PeakMemory;
 
 /// How many of the largest consumers an out-of-memory message names.
 const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
@@ -63,6 +64,7 @@ pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
 pub struct QueryMemory {
     runtime: Arc<RuntimeEnv>,
     grant: Arc<GrantPool>,
+    peak: Arc<PeakMemory>,
 }
 
 impl QueryMemory {
@@ -72,9 +74,9 @@ impl QueryMemory {
     /// If the environment cannot be made, which would be a defect.
     pub fn new(node: &RuntimeEnv, bytes: usize) -> Result<Self> {
         let (pool, grant) = memory_pool(bytes);
-        let runtime =
-            RuntimeEnvBuilder::from_runtime_env(node).with_memory_pool(pool).build_arc()?;
-        Ok(Self { runtime, grant })
+        let granted = RuntimeEnvBuilder::from_runtime_env(node).with_memory_pool(pool).build()?;
+        let (runtime, peak) = PeakMemory::measure(&granted)?;
+        Ok(Self { runtime, grant, peak })
     }
 
     /// The environment that operators of the query draw on.
@@ -94,7 +96,7 @@ impl QueryMemory {
 
     /// The most that it had reserved at one time, bytes.
     pub fn peak_bytes(&self) -> usize {
-        self.grant.peak()
+        self.peak.peak_bytes()
     }
 
     /// Gives it another size. False, and nothing changes, if more is reserved already.

@@ -3,29 +3,30 @@
 //!
 //! ```text
 //! <data directory>/slice_<slice>/<table id>-<segment id>.seg     both ids in hexadecimal
-//! <data directory>/spill/                                        emptied at every start
+//! <data directory>/spill/                                        emptied at every start; or elsewhere
 //! <data directory>/membership                                    of a node of several: whose it is
 //! ```
 //!
-//! Slices are counted over the whole cluster; a node has files of its own slices only.
+//! Slices are counted over the whole cluster; beside those of its own a node has copies of others.
+//! A copy has the same name and the same bytes as what it is a copy of.
 //!
-//! The node knows no transactions: which segments belong to a table is the leader's knowledge
-//! ([`crate::table::TableVersion`]), and a file that no version names is an orphan
-//! ([`Node::sweep_orphans`]).
+//! The node knows no transactions: which segments belong to a table, and which node keeps copies of
+//! them, is the leader's knowledge ([`crate::table::TableVersion`]), and a file that no version
+//! names is an orphan ([`Node::sweep_orphans`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::common::Result as QueryResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
 use storage::ids::{SegmentId, SliceId, TableId};
-use storage::io::{Io, TEMPORARY_SUFFIX};
+use storage::io::{DiskIo, Io, TEMPORARY_SUFFIX};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
@@ -33,6 +34,7 @@ use storage::statistics::SegmentInfo;
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
 use crate::memory::{MemoryLimits, runtime_env};
+use crate::profile::Profile;
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -49,8 +51,12 @@ pub struct NodeConfig {
     pub memory_bytes: usize,
     /// Memory for column chunks read from disk, bytes.
     pub cache_bytes: usize,
+    /// Where queries spill; everything in it is removed when the node opens.
+    pub spill_dir: PathBuf,
     /// Disk space for spilling, bytes.
     pub spill_bytes_max: u64,
+    /// What kind of machine it is on.
+    pub profile: Profile,
 }
 
 /// A compute node's resources, shared by all its queries.
@@ -61,6 +67,7 @@ pub struct Node {
     segments: Mutex<HashMap<SegmentId, OpenSegment>>,
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
+    next_copy: AtomicU64,
     /// Ids of segments of writes that the leader has given up.
     abandoned: Mutex<Vec<Range<u64>>>,
 }
@@ -70,28 +77,49 @@ struct OpenSegment {
     segment: Segment,
 }
 
+/// A segment's file on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldFile {
+    /// The table.
+    pub table: TableId,
+    /// The slice.
+    pub slice: SliceId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// The length of the file.
+    pub byte_count: u64,
+}
+
 impl Node {
-    /// Opens the node on its data directory, which is created if it does not exist, and empties
-    /// the spill space.
+    /// Opens the node on its data directory, which is created if it does not exist, and removes
+    /// what was being written when the process before ended: in its slices and in the spill space.
     pub fn open(config: NodeConfig) -> Result<Arc<Self>, Error> {
         if config.node >= config.layout.nodes() {
             let nodes = config.layout.nodes();
             return Err(Error::NoSuchNode { node: config.node, nodes });
         }
-        for slice in config.layout.slices_of(config.node) {
-            config.io.create_directory(&slice_dir(&config, slice))?;
+        for slice in 0..config.layout.slices() {
+            let directory = slice_dir(&config, slice);
+            config.io.create_directory(&directory)?;
+            for file in config.io.list(&directory)? {
+                if is_temporary(&file) {
+                    config.io.remove(&file)?;
+                }
+            }
         }
-        let spill_dir = config.data_dir.join("spill");
         let limits = MemoryLimits {
             memory_bytes: config.memory_bytes,
-            spill_dir,
+            spill_dir: config.spill_dir.clone(),
             spill_bytes_max: config.spill_bytes_max,
         };
+        let disk = DiskIo::new(Arc::clone(&config.io), config.profile.disk());
+        let config = NodeConfig { io: Arc::new(disk), ..config };
         Ok(Arc::new(Self {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,
             segments: Mutex::default(),
             next_slice: AtomicUsize::new(0),
+            next_copy: AtomicU64::new(0),
             abandoned: Mutex::default(),
             config,
         }))
@@ -163,7 +191,7 @@ impl Node {
         remove: impl Fn(Option<TableId>, Option<SegmentId>) -> bool,
     ) -> Result<usize, Error> {
         let mut removed = 0;
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             let directory = slice_dir(&self.config, slice);
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
@@ -218,12 +246,33 @@ impl Node {
 
     /// Whether there is any file in the node's slices.
     pub(crate) fn has_files(&self) -> Result<bool, Error> {
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             if !self.config.io.list(&slice_dir(&self.config, slice))?.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The whole segments that lie in the node's directories, whatever they are. Makes directories
+    /// that are gone.
+    pub(crate) fn held_files(&self) -> Result<Vec<HeldFile>, Error> {
+        let mut held = Vec::new();
+        for slice in 0..self.config.layout.slices() {
+            let directory = slice_dir(&self.config, slice);
+            self.config.io.create_directory(&directory)?;
+            for file in self.config.io.list(&directory)? {
+                let (Some(table), Some(segment)) = parse_file_name(&file) else { continue };
+                if is_temporary(&file) {
+                    continue;
+                }
+                // It may be removed while we look.
+                let Some(byte_count) = self.config.io.len(&file)? else { continue };
+                let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
+                held.push(HeldFile { table, slice, segment, byte_count });
+            }
+        }
+        Ok(held)
     }
 
     /// Where the node's files are.
@@ -237,6 +286,14 @@ impl Node {
             .data_dir
             .join(format!("slice_{}", slice.0))
             .join(format!("{:08x}-{:016x}.seg", table.0, segment.0))
+    }
+
+    /// A file to which a segment may be copied; each time another.
+    pub(crate) fn copy_path(&self, segment_path: &Path) -> PathBuf {
+        let number = self.next_copy.fetch_add(1, Ordering::Relaxed);
+        let mut name = segment_path.as_os_str().to_owned();
+        name.push(format!("{COPY_MARK}{number}{TEMPORARY_SUFFIX}"));
+        PathBuf::from(name)
     }
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
@@ -256,8 +313,8 @@ impl Node {
         info: &SegmentInfo,
         schema: &Arc<TableSchema>,
     ) -> QueryResult<Segment> {
-        if !self.own_slices().contains(&(slice.0 as usize)) {
-            let message = format!("slice {} is not on node {}", slice.0, self.id());
+        if slice.0 as usize >= self.config.layout.slices() {
+            let message = format!("there is no slice {} in the cluster", slice.0);
             return Err(with_sqlstate("XX000", message));
         }
         if let Some(open) = self.segments.lock().get(&info.id) {
@@ -290,13 +347,25 @@ fn slice_dir(config: &NodeConfig, slice: usize) -> PathBuf {
     config.data_dir.join(format!("slice_{slice}"))
 }
 
-/// The ids in the name of a segment's file, also of one that is still being written; a name that is
-/// not wholly of our making has no segment id.
+/// The ids in the name of a segment's file, also of one that is still being written or copied; a
+/// name that is not wholly of our making has no segment id.
 fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId>) {
     let Some((table, rest)) = file.file_name().and_then(|n| n.to_str()?.split_once('-')) else {
         return (None, None);
     };
-    let name = rest.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(rest);
+    let name = match rest.strip_suffix(TEMPORARY_SUFFIX) {
+        Some(name) => name.split_once(COPY_MARK).map_or(name, |(name, _)| name),
+        None => rest,
+    };
     let segment = name.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
     (u32::from_str_radix(table, 16).ok().map(TableId), segment.map(SegmentId))
+}
+
+/// In the name of a file that is being copied from another node, before a number that no other copy
+/// has.
+const COPY_MARK: &str = ".copy";
+
+/// Whether the file was not wholly written, if nobody writes it now.
+fn is_temporary(file: &Path) -> bool {
+    file.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.ends_with(TEMPORARY_SUFFIX))
 }

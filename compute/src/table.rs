@@ -28,7 +28,7 @@ use crate::statistics::table_statistics;
 pub enum Distribution {
     /// DISTSTYLE EVEN: any row on any slice.
     Even,
-    /// DISTSTYLE ALL: every node has all rows, under its first slice.
+    /// DISTSTYLE ALL: every node has all rows, as copies of the first slice.
     All,
     /// DISTSTYLE KEY: by the hash of the column at this position.
     Key(usize),
@@ -49,8 +49,8 @@ pub struct TableVersion {
     pub distribution: Distribution,
     /// [`placement::fingerprint`] of the process that placed the rows of a KEY table.
     pub placement_fingerprint: u64,
-    /// The segments of each slice of the cluster, in the order in which they were written. An ALL
-    /// table has a copy of all its rows under the first slice of each node.
+    /// The segments of each slice of the cluster, in the order in which they were written. All rows
+    /// of an ALL table belong to the first slice, of which every node has a copy.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
 }
 
@@ -60,7 +60,7 @@ impl TableVersion {
         self.segments().map(|segment| segment.row_count).sum()
     }
 
-    /// The segments that together hold every row once: of an ALL table those of one node.
+    /// The segments that together hold every row once: of an ALL table those of the first slice.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentInfo>> {
         let slices = match self.distribution {
             Distribution::All => self.slices.len().min(1),

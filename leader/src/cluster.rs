@@ -1,10 +1,17 @@
-//! The compute nodes: which there are, who is alive, and what each still has to be told.
+//! The compute nodes: which there are, who is alive, what each still has to be told, and which has a
+//! copy of what.
 //!
-//! A [`Cluster`] is one node in this process, or several processes. Of several, this file knows the
-//! state: a watch per node asks it once a second, opens it when it has (re)started, and delivers
-//! removals that wait for it. What a node holds is never asked of it: that is the catalog's knowledge.
+//! A [`Cluster`] is one node in this process, or several processes. Of several, this module knows the
+//! state: a watch per node asks it twice a second, opens it when it has (re)started, and delivers
+//! removals that wait for it (`watch`). What a node should hold is the catalog's knowledge; what it
+//! does hold it is asked, and gets what it lacks from others (`copies`, `rebuild`). A statement that
+//! loses a node is run again on those that are left (`attempts`).
 
+mod attempts;
+mod catalog_copies;
+mod copies;
 mod node_set;
+mod rebuild;
 mod watch;
 mod write;
 
@@ -13,6 +20,8 @@ mod tests;
 
 pub mod certificates;
 pub mod compute_process;
+pub(crate) mod epoch;
+pub mod restore;
 pub mod supervisor;
 
 use std::sync::Arc;
@@ -24,9 +33,12 @@ use storage::ids::{SegmentId, SliceId, TableId};
 
 use crate::transaction::garbage::SegmentFiles;
 
-pub(crate) use node_set::Known;
+pub(crate) use attempts::{Attempts, final_error};
+pub(crate) use copies::{Known, Piece, Wanted};
+pub use copies::{NodeState, SliceStatus};
 pub use node_set::{NodeSet, NodeSetParts};
-pub(crate) use write::write;
+pub(crate) use watch::CatchUp;
+pub(crate) use write::{Written, write, write_repeatedly};
 
 /// Where tables live.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use chrono::Utc;
@@ -14,7 +14,6 @@ use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
-use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -26,14 +25,14 @@ use crate::activity::Activity;
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
-use crate::cluster::{Cluster, ClusterFiles, Known, NodeSet, NodeSetParts};
+use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, Wanted, epoch};
 use crate::config::{Config, Parameters};
 use crate::error::{Error, Result};
 use crate::pgwire::registry::Registry;
 use crate::planner::Planner;
 use crate::query_threads::QueryThreads;
 use crate::session::Clock;
-use crate::transaction::manager::TransactionManager;
+use crate::transaction::manager::{CatalogCopies, TransactionManager};
 use crate::workload::{CONFIGURATION, Workload};
 
 /// The superuser of a new cluster.
@@ -77,18 +76,32 @@ impl Engine {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let mut log = CatalogLog::open(&config.catalog_path())?;
+        // What nodes must have is asked when they are watched, and then the manager is there.
+        let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());
+        let known: Known = {
+            let manager = Arc::clone(&manager);
+            // Without an answer all files of the nodes would be taken for orphans.
+            Arc::new(move || wanted(manager.get().expect("nodes are watched by then")))
+        };
         let cluster = if config.file.cluster.nodes.is_empty() {
             Cluster::Alone(open_node(&config)?)
         } else {
-            Cluster::Nodes(connect_nodes(&config, &mut log)?)
+            Cluster::Nodes(connect_nodes(&config, &mut log, known)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
-        let transactions = Arc::new(TransactionManager::new(log, files)?);
-        let manager = Arc::clone(&transactions);
-        let known: Known = Arc::new(move || known_segments(&manager));
+        let copies: Option<Arc<dyn CatalogCopies>> = match &cluster {
+            Cluster::Alone(_) => None,
+            Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
+        };
+        let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
+        manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
-            Cluster::Alone(node) => sweep_orphans(node, &known())?,
-            Cluster::Nodes(nodes) => nodes.watch(&known, &Handle::current()),
+            Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
+            Cluster::Nodes(nodes) => {
+                let manager = Arc::clone(&transactions);
+                let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
+                nodes.watch(&catch_up, &Handle::current());
+            }
         }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
             .map_err(|e| Error::Config(e.to_string()))?
@@ -304,69 +317,46 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
         node: 0,
         memory_bytes: config.query_memory_bytes(),
         cache_bytes: config.cache_bytes(),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir.join("node0")),
         spill_bytes_max: config.spill_bytes_max(),
+        profile: config.profile(),
     })?)
 }
 
 /// The nodes of a cluster of several processes; none is spoken to yet.
-fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> {
+fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<Arc<NodeSet>> {
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
-        spill_dir: config.data_dir.join("spill"),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir),
         spill_bytes_max: config.spill_bytes_max(),
     };
-    Ok(NodeSet::new(NodeSetParts {
+    let parts = NodeSetParts {
         layout: cluster.layout()?,
+        copies: cluster.copies()?,
         urls: cluster.urls()?,
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
-        epoch: next_epoch(config)?,
+        epoch: epoch::next(&config.data_dir)?,
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
-    }))
-}
-
-/// A number that grows with each start of a leader on this data directory.
-fn next_epoch(config: &Config) -> Result<u64> {
-    let path = config.data_dir.join("epoch");
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| Error::Config(format!("{} does not hold a number", path.display())))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(io(&config.data_dir, error)),
     };
-    let epoch: u64 = last + 1;
-    let temporary = config.data_dir.join("epoch.tmp");
-    let written = File::create(&temporary).and_then(|mut file| {
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&config.data_dir)?.sync_all()
-    });
-    written.map_err(|error| io(&config.data_dir, error))?;
-    Ok(epoch)
+    Ok(NodeSet::new(parts, known))
 }
 
-/// What nodes must keep: the segments of the snapshot, and those that older readers hold.
-fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
-    let snapshot = transactions.snapshot();
-    let known = snapshot.tables().map(|table| KnownTable {
-        table: table.id,
-        segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
-    });
-    let held = transactions.held_garbage().into_iter();
-    let held = held.map(|(table, segment)| KnownTable { table, segments: vec![segment] });
-    known.chain(held).collect()
+/// What nodes must have: the segments of the snapshot, and those that older readers hold. The
+/// snapshot comes first: what a commit drops is held before it leaves the snapshot.
+fn wanted(transactions: &TransactionManager) -> Wanted {
+    let tables = transactions.snapshot().tables().map(Arc::clone).collect();
+    Wanted { tables, held: transactions.held_garbage() }
 }
 
 /// Removes segment files that no commit ever made visible.
-fn sweep_orphans(node: &Node, tables: &[KnownTable]) -> Result<()> {
+fn sweep_orphans(node: &Node, wanted: &Wanted) -> Result<()> {
     let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-    for table in tables {
-        known.entry(table.table).or_default().extend(&table.segments);
+    for table in &wanted.tables {
+        let segments = table.slices.iter().flatten().map(|segment| segment.id);
+        known.entry(table.id).or_default().extend(segments);
     }
     // Nothing is written yet: whatever is unknown can go.
     let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;

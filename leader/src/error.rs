@@ -167,6 +167,12 @@ pub mod code {
     pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
     /// invalid_text_representation
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
+    /// connection_failure: of a compute node
+    pub const CONNECTION_FAILURE: &str = "08006";
+    /// cannot_connect_now: a compute node is not open for this leader
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    /// io_error
+    pub const IO_ERROR: &str = "58030";
     /// query_canceled
     pub const QUERY_CANCELED: &str = "57014";
     /// object_not_in_prerequisite_state

@@ -12,21 +12,26 @@
 //! ```
 //!
 //! The supervisor hears orders while the query threads are busy, and stops the work from outside.
+//!
+//! Work that loses a compute node begins again on those that are left, in the same place, as long as
+//! no row of it went to the connection.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use compute::plan::stop::{StopOnDrop, stoppable};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::JoinSet;
-use datafusion::execution::TaskContext;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, Fuse};
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wlm::Outcome;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Attempts, Cluster, final_error};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pgwire::report::Report;
@@ -37,6 +42,12 @@ use crate::workload::{Claim, Figures, Order, Returning, Seat};
 /// connection with a slow client stays small.
 const BATCHES_QUEUED_MAX: usize = 4;
 
+/// So many rows of a query on several nodes, and for so long, are held back before they are given
+/// out: a query of a few rows can begin again until its last node has said that it is done. It is
+/// longer than a node can be silent without being missed.
+const HOLD_ROWS_MAX: usize = 8192;
+const HOLD_TIME_MAX: Duration = Duration::from_secs(6);
+
 /// Makes a plan another time, as it was made the first time.
 pub type Replan = Arc<dyn Fn() -> Result<Arc<dyn ExecutionPlan>> + Send + Sync>;
 
@@ -44,7 +55,8 @@ pub type Replan = Arc<dyn Fn() -> Result<Arc<dyn ExecutionPlan>> + Send + Sync>;
 pub struct Planned {
     /// The plan.
     pub plan: Arc<dyn ExecutionPlan>,
-    /// How to make it again, if the query may be started again.
+    /// How to make it again, over the same snapshot, if the query may begin again. Called on a large
+    /// stack.
     pub again: Option<Replan>,
     /// Nodes run all of it: it is part of a plan that is not made yet.
     pub is_source: bool,
@@ -60,10 +72,13 @@ pub struct Work {
     pub figures: Arc<Figures>,
     /// To be asked before the first of them.
     pub returning: Returning,
+    /// It may be done again if a node is lost: the first rows are not to be returned at once.
+    pub is_repeatable: bool,
 }
 
 /// Executes a plan on the query threads, in its place. `work` is done again from the beginning if
-/// workload management starts the query again. Dropping the future stops the work.
+/// workload management starts the query again, and if it loses a compute node before it has returned
+/// rows. Dropping the future stops the work.
 ///
 /// # Errors
 /// What the work says, a panic in it, or what workload management gives as the reason of a stop.
@@ -78,6 +93,7 @@ where
     W: Future<Output = Result<T>> + Send + 'static,
 {
     let Planned { mut plan, again, is_source } = planned;
+    let mut attempts = Attempts::new(&engine.cluster);
     loop {
         // The joins of what runs here can be stopped; checks cannot be sent to nodes.
         let (runnable, stop) = if is_source {
@@ -89,17 +105,60 @@ where
         let figures = figures(engine, Some(Arc::clone(&runnable)));
         seat.observe(&figures);
         let context = seat.context(engine)?;
-        let (figures_of_work, returning) = (Arc::clone(&figures), seat.returning());
-        let work = work(Work { plan: runnable, context, figures: figures_of_work, returning });
-        match attend(engine, &seat, &figures, stop, work).await? {
-            Attended::Done(value) => return Ok(value),
-            Attended::MustRestart => {}
-        }
-        let again = again.as_ref().ok_or_else(|| Error::Internal("no plan to restart".into()))?;
+        let work = work(Work {
+            plan: runnable,
+            context,
+            figures: Arc::clone(&figures),
+            returning: seat.returning(),
+            is_repeatable: again.is_some() && attempts.are_possible(),
+        });
+        let attended = attend(engine, &seat, &figures, stop, work).await;
+        let has_returned = figures.has_returned();
         drop(figures);
-        seat = seat.restart().await?;
+        match (attended, &again) {
+            (Ok(Attended::Done(value)), _) => return Ok(value),
+            (Ok(Attended::MustRestart), Some(again)) => {
+                seat = seat.restart().await?;
+                let again = Arc::clone(again);
+                plan = on_large_stack(move || again()).await?;
+                attempts = Attempts::new(&engine.cluster);
+            }
+            (Ok(Attended::MustRestart), None) => {
+                return Err(Error::Internal("no plan to restart".into()));
+            }
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) if has_returned => {
+                return Err(told(engine, error, has_returned));
+            }
+            (Err(error), Some(again)) => match plan_again(again, &mut attempts, error).await {
+                Ok(planned) => plan = planned,
+                Err(error) => return Err(told(engine, error, has_returned)),
+            },
+        }
+    }
+}
+
+/// Makes the plan once more if another attempt may help, or gives the error back.
+async fn plan_again(
+    again: &Replan,
+    attempts: &mut Attempts,
+    mut error: Error,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    while attempts.again(&error).await {
         let again = Arc::clone(again);
-        plan = on_large_stack(move || again()).await?;
+        match on_large_stack(move || again()).await {
+            Ok(plan) => return Ok(plan),
+            Err(other) => error = other,
+        }
+    }
+    Err(error)
+}
+
+/// What the client hears of work that is given up.
+fn told(engine: &Engine, error: Error, has_returned: bool) -> Error {
+    match &engine.cluster {
+        Cluster::Alone(_) => error,
+        Cluster::Nodes(_) => final_error(error, has_returned),
     }
 }
 
@@ -215,8 +274,10 @@ async fn supervise(engine: Arc<Engine>, planned: Planned, seat: Seat, sender: mp
 }
 
 async fn send_rows(work: Work, sender: mpsc::Sender<Item>) -> Result<u64> {
-    let Work { plan, context, figures, returning } = work;
-    let mut rows = execute_stream(plan, context)?;
+    let Work { plan, context, figures, returning, is_repeatable } = work;
+    let mut rows = execute_stream(plan, context)?.fuse();
+    let held = if is_repeatable { hold_back(&mut rows).await? } else { Vec::new() };
+    let mut rows = stream::iter(held.into_iter().map(Ok)).chain(rows);
     let mut count = 0;
     while let Some(batch) = rows.next().await {
         let batch = batch?;
@@ -232,6 +293,28 @@ async fn send_rows(work: Work, sender: mpsc::Sender<Item>) -> Result<u64> {
         }
     }
     Ok(count)
+}
+
+/// The first rows, or all if they are few: if it fails, nobody has seen any of them.
+async fn hold_back(rows: &mut Fuse<SendableRecordBatchStream>) -> Result<Vec<RecordBatch>> {
+    let (mut held, mut count, mut until) = (Vec::new(), 0, None);
+    while count <= HOLD_ROWS_MAX {
+        let next = match until {
+            None => rows.next().await,
+            Some(until) => match tokio::time::timeout_at(until, rows.next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+        };
+        let Some(batch) = next else { break };
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            count += batch.num_rows();
+            held.push(batch);
+            until.get_or_insert_with(|| Instant::now() + HOLD_TIME_MAX);
+        }
+    }
+    Ok(held)
 }
 
 /// The connection's side.

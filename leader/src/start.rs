@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authentication::ScramVerifier;
 use crate::cluster::Cluster;
+use crate::cluster::restore::restore_catalog;
 use crate::cluster::supervisor::Supervisor;
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine, SUPERUSER};
@@ -59,7 +60,9 @@ impl Backend for Leader {
     }
 }
 
-/// How long the compute nodes may take to answer at the start.
+/// How long the leader waits for all compute nodes at the start, before it begins with those that are
+/// there if they have all rows; and how long for those.
+const NODES_PATIENCE: Duration = Duration::from_secs(15);
 const NODES_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs a cluster of several nodes on this machine, as [`serve_until_stopped`].
@@ -74,10 +77,16 @@ pub async fn serve_with_nodes(mut config: Config, nodes: usize) -> Result<()> {
 pub async fn serve_until_stopped(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    if config.restore_catalog {
+        tokio::select! {
+            restored = restore_catalog(&config) => restored?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let engine = Arc::new(Engine::open(config)?);
     if let Cluster::Nodes(nodes) = &engine.cluster {
         tokio::select! {
-            open = nodes.wait_until_open(NODES_WAIT) => open?,
+            ready = nodes.wait_until_ready(NODES_PATIENCE, NODES_WAIT) => ready?,
             () = stop.cancelled() => return Ok(()),
         }
     }

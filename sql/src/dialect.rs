@@ -13,8 +13,6 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::any::TypeId;
-use std::iter::Peekable;
-use std::str::Chars;
 
 use crate::error::{Error, Result};
 
@@ -37,15 +35,9 @@ impl Dialect for Redshift {
         BASE.dialect()
     }
 
-    fn is_nested_delimited_identifier_start(&self, ch: char) -> bool {
-        BASE.is_nested_delimited_identifier_start(ch)
-    }
-
-    fn peek_nested_delimited_identifier_quotes(
-        &self,
-        chars: Peekable<Chars<'_>>,
-    ) -> Option<(char, Option<char>)> {
-        BASE.peek_nested_delimited_identifier_quotes(chars)
+    /// Brackets are subscripts, whatever is within; the base takes `[a]` for a name in quotes.
+    fn is_nested_delimited_identifier_start(&self, _ch: char) -> bool {
+        false
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {

@@ -28,7 +28,7 @@ pub use catalog::{
 };
 pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};
-pub use functions::{Functions, functions};
+pub use functions::{Functions, Notation, functions, notation};
 pub use limits::Limits;
 pub use parser::{parse, parse_expression};
 pub use statement::{Parsed, Statement};

@@ -8,12 +8,12 @@ use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
-    ChannelResolver, DistributedExt, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse,
-    WorkerQueryContext,
+    ChannelResolver, DistributedConfig, DistributedExt, WorkerPlanRewriteEvent,
+    WorkerPlanRewriteEventResponse, WorkerQueryContext,
 };
 
 use super::channel::NodeChannels;
-use super::tasks::{TaskState, Tasks};
+use super::tasks::Tasks;
 use crate::codec::{NodeCodec, Site, check};
 use crate::memory::configure_memory;
 use crate::plan::stop::stoppable_task;
@@ -62,8 +62,9 @@ impl Sessions {
         let mut builder = context.builder;
         let mut config = builder.config().take().unwrap_or_default();
         configure(&mut config, self.site.node.slices());
-        let TaskState { end, memory } = self.tasks.find(&context.headers)?;
-        let runtime = match &memory {
+        let task = self.tasks.find(&context.headers)?;
+        let end = Arc::clone(&task.end);
+        let runtime = match &task.memory {
             Some(memory) => memory.runtime_env(),
             None => self.site.node.runtime_env(),
         };
@@ -71,6 +72,7 @@ impl Sessions {
             configure_memory(&mut config, bytes);
         }
         config.set_extension(Arc::clone(&end));
+        let is_measured = DistributedConfig::from_session_config(&config)?.collect_metrics;
         config.set_distributed_user_codec(NodeCodec::for_node(self.site.clone()));
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&self.channels) as _;
         config.set_distributed_channel_resolver(channels);
@@ -78,6 +80,9 @@ impl Sessions {
             move |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
                 check(&event.plan)?;
                 let plan = stoppable_task(event.plan, &end)?;
+                if is_measured {
+                    task.measure(Arc::clone(&plan));
+                }
                 Ok(WorkerPlanRewriteEventResponse::new(plan))
             },
         );

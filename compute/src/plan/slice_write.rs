@@ -1,5 +1,10 @@
-//! The end of a write on each node: the rows that came to the node become segments of its slices,
-//! and the segments' descriptions are what the plan returns. The leader commits them.
+//! The end of a write in each task: the rows that came to the task become segments of its slices,
+//! and the segments' descriptions are what the plan returns, with the node that has written them: a
+//! task runs on another node than its own while that is away. The leader has the segments copied
+//! and commits them.
+//!
+//! Segments of a table that is on every node are those of the first slice, whichever task makes
+//! them.
 //!
 //! The leader gave each task of the write a range of segment ids; task `t` takes from
 //! `first_segment + t * SEGMENTS_PER_TASK` on. A write that fails anywhere is undone by the range
@@ -29,15 +34,15 @@ use prost::Message;
 use storage::ids::{SegmentId, SliceId};
 use storage::statistics::SegmentInfo;
 
-use crate::codec::table::TableProto;
+use crate::codec::table::{TableProto, number};
 use crate::codec::{Decoder, missing, unreadable};
-use crate::table::{Home, TableVersion};
+use crate::table::{Distribution, Home, TableVersion};
 use crate::write::{WriteOutcome, WriteTarget, write_table};
 
 /// Segments that one task of a write may make.
 pub const SEGMENTS_PER_TASK: u64 = 1 << 20;
 
-/// Writes its input to the slices of the node that executes it.
+/// Writes its input to the slices of the task that executes it.
 #[derive(Debug)]
 pub struct SliceWriteExec {
     version: Arc<TableVersion>,
@@ -98,12 +103,17 @@ impl SliceWriteExec {
         Ok(Self::new(Arc::new(version), home, proto.first_segment, input))
     }
 
-    /// The ids of one task, each given out once.
+    /// The slices and ids of one task, each id given out once.
     fn target(&self, task: usize) -> WriteTarget {
         let ids = segment_range(self.first_segment, task + 1);
         let next = AtomicU64::new(ids.end - SEGMENTS_PER_TASK);
+        let node = match self.version.distribution {
+            Distribution::All => 0,
+            Distribution::Even | Distribution::Key(_) => task,
+        };
         WriteTarget {
             version: Arc::clone(&self.version),
+            slices: self.home.layout().slices_of(node),
             new_segment_id: Arc::new(move || SegmentId(next.fetch_add(1, Ordering::Relaxed))),
         }
     }
@@ -113,18 +123,32 @@ fn result_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("slice", DataType::UInt32, false),
         Field::new("segment", DataType::Binary, false),
+        Field::new("node", DataType::UInt32, false),
     ]))
 }
 
-fn to_batch(segments: &[(SliceId, SegmentInfo)]) -> Result<RecordBatch> {
+/// A segment that a task of a write has made.
+#[derive(Debug, Clone)]
+pub struct WrittenSegment {
+    /// The slice that it belongs to.
+    pub slice: SliceId,
+    /// What the catalog keeps of it.
+    pub info: SegmentInfo,
+    /// The node that has its file.
+    pub node: usize,
+}
+
+fn to_batch(segments: &[(SliceId, SegmentInfo)], node: usize) -> Result<RecordBatch> {
+    let node = number(node)?;
     let slices = UInt32Array::from_iter_values(segments.iter().map(|(slice, _)| slice.0));
     let infos = BinaryArray::from_iter_values(segments.iter().map(|(_, info)| info.to_bytes()));
-    let columns: Vec<ArrayRef> = vec![Arc::new(slices), Arc::new(infos)];
+    let nodes = UInt32Array::from_iter_values(segments.iter().map(|_| node));
+    let columns: Vec<ArrayRef> = vec![Arc::new(slices), Arc::new(infos), Arc::new(nodes)];
     Ok(RecordBatch::try_new(result_schema(), columns)?)
 }
 
 /// What the tasks of a write have returned.
-pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, SegmentInfo)>> {
+pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<WrittenSegment>> {
     let mut segments = Vec::new();
     for batch in batches {
         if batch.schema().fields() != result_schema().fields() {
@@ -132,10 +156,11 @@ pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, Segment
         }
         let slices = batch.column(0).as_primitive::<UInt32Type>();
         let infos = batch.column(1).as_binary::<i32>();
-        for (slice, info) in slices.values().iter().zip(infos.iter()) {
+        let nodes = batch.column(2).as_primitive::<UInt32Type>();
+        for ((slice, info), node) in slices.values().iter().zip(infos.iter()).zip(nodes.values()) {
             let info = info.ok_or_else(|| missing("the description of a segment"))?;
             let info = SegmentInfo::from_bytes(info).map_err(unreadable)?;
-            segments.push((SliceId(*slice), info));
+            segments.push(WrittenSegment { slice: SliceId(*slice), info, node: *node as usize });
         }
     }
     Ok(segments)
@@ -206,11 +231,15 @@ impl ExecutionPlan for SliceWriteExec {
             return internal_err!("a write has no partition {partition}");
         }
         let node = Arc::clone(self.home.node()?);
-        let target = self.target(DistributedTaskContext::from_ctx(&context).task_index);
+        let task = DistributedTaskContext::from_ctx(&context).task_index;
+        if task >= node.layout().nodes() {
+            return internal_err!("a write has no task {task}");
+        }
+        let target = self.target(task);
         let input = Arc::clone(&self.input);
         let result = futures::stream::once(async move {
             let WriteOutcome { segments, .. } = write_table(&node, target, input, context).await?;
-            to_batch(&segments)
+            to_batch(&segments, node.id())
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(result_schema(), result)))
     }

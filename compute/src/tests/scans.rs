@@ -51,7 +51,8 @@ fn random_condition(random: &mut Random, depth: usize) -> String {
         3 => format!("k IN ({number}, {}, {}, 17, 18)", number + 3, number + 9),
         4 => format!("k NOT IN ({number}, {}, 11, 12, 13)", number + 1),
         5 => format!("price {comparison} {number}.25"),
-        6 => format!("big {comparison} {}00000000.5", r.next() / 1000),
+        // A plain number would be a double here, which DataFusion takes for DECIMAL(38, 15).
+        6 => format!("big {comparison} CAST('{}00000000.5' AS DECIMAL(38, 4))", r.next() / 1000),
         7 => format!("name {comparison} 'green apple {}'", r.below(40)),
         8 => format!("name LIKE '{}'", r.pick(&["%apple%", "red%", "%9", "_ed 1_", "blue\\_1%"])),
         9 => format!("name NOT LIKE '{}'", r.pick(&["%e%", "a%", " %"])),

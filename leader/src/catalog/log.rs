@@ -2,13 +2,14 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod rebuild;
 mod users;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, Transaction, params};
 use sql::types::SqlType;
 use storage::ids::{ColumnId, SliceId, TableId, Xid};
 use storage::schema::EncodeName;
@@ -18,6 +19,8 @@ use super::{
     Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, constraint,
 };
 use crate::error::{Error, Result};
+
+pub use rebuild::rebuild;
 
 /// The format of the file; another one is refused.
 const FORMAT_VERSION: i64 = 3;
@@ -78,6 +81,18 @@ pub struct NextIds {
     pub segment: u64,
 }
 
+/// What one write changed, in words that [`rebuild`] understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// 1 for the first write to the log, and so on.
+    pub number: u64,
+    /// The SQL statements.
+    pub statements: String,
+}
+
+const COUNT_WRITE: &str = "INSERT INTO meta VALUES ('writes', 1) \
+                           ON CONFLICT (name) DO UPDATE SET value = value + 1";
+
 /// The first oid of a user's object, as in PostgreSQL above the system's own.
 const FIRST_OID: u32 = 100_000;
 
@@ -135,7 +150,9 @@ impl CatalogLog {
         Ok(())
     }
 
-    /// Brings a file of the format before to the present one.
+    /// Brings a file of the format before to the present one. It is no write with a number: a copy of
+    /// such a file is changed in the same way when [`rebuild`] opens it, and what was written to
+    /// it before means the same afterwards.
     fn add_groups(&mut self) -> Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA_OF_GROUPS)?;
@@ -146,23 +163,42 @@ impl CatalogLog {
     }
 
     /// Makes the changes of a transaction durable, all or none.
-    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<()> {
-        let transaction = self.connection.transaction()?;
-        for change in changes {
-            write_change(&transaction, xid, change)?;
-        }
-        transaction.execute("INSERT INTO commit_record (xid) VALUES (?1)", [integer(xid.0)?])?;
-        write_next_ids(&transaction, next)?;
-        transaction.commit()?;
-        Ok(())
+    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<LogRecord> {
+        self.write(|writer| {
+            for change in changes {
+                write_change(writer, xid, change)?;
+            }
+            let sql = "INSERT INTO commit_record (xid) VALUES (?1)";
+            writer.run(sql, params![integer(xid.0)?])?;
+            write_next_ids(writer, next)
+        })
     }
 
     /// Makes durable that ids below these are taken.
-    pub fn note_next_ids(&mut self, next: NextIds) -> Result<()> {
+    pub fn note_next_ids(&mut self, next: NextIds) -> Result<LogRecord> {
+        self.write(|writer| write_next_ids(writer, next))
+    }
+
+    /// Writes in one SQLite transaction, which gets the next number.
+    fn write(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<LogRecord> {
         let transaction = self.connection.transaction()?;
-        write_next_ids(&transaction, next)?;
+        let mut writer = Writer { transaction: &transaction, statements: String::new() };
+        work(&mut writer)?;
+        writer.run(COUNT_WRITE, params![])?;
+        let statements = writer.statements;
+        let number = write_count(&transaction)?;
         transaction.commit()?;
-        Ok(())
+        Ok(LogRecord { number, statements })
+    }
+
+    /// How often the log was written to: the number of the last [`LogRecord`].
+    pub fn number(&self) -> Result<u64> {
+        write_count(&self.connection)
+    }
+
+    /// The whole file as it is now, from which [`rebuild`] makes a log again.
+    pub fn image(&mut self) -> Result<Vec<u8>> {
+        Ok(self.connection.serialize(MAIN_DB)?.to_vec())
     }
 
     /// The cluster's own number, drawn when it is first asked for: by it a node knows whether the
@@ -278,52 +314,78 @@ impl CatalogLog {
     }
 }
 
-fn write_change(transaction: &Transaction<'_>, xid: Xid, change: &Change) -> Result<()> {
+/// Writes, and keeps the words.
+struct Writer<'a> {
+    transaction: &'a Transaction<'a>,
+    statements: String,
+}
+
+impl Writer<'_> {
+    fn run(&mut self, sql: &str, values: &[&dyn ToSql]) -> Result<()> {
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        for (index, value) in values.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, value)?;
+        }
+        let words = statement.expanded_sql();
+        let words = words.ok_or_else(|| Error::Internal("a commit is too large".into()))?;
+        self.statements.push_str(&words);
+        self.statements.push_str(";\n");
+        statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+fn write_count(connection: &Connection) -> Result<u64> {
+    let sql = "SELECT value FROM meta WHERE name = 'writes'";
+    let count = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    natural(count.unwrap_or(0))
+}
+
+fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()> {
     match change {
         Change::CreateSchema(entry) => {
             let sql = "INSERT INTO schemas (name, oid, owner) VALUES (?1, ?2, ?3)";
-            transaction.execute(sql, params![entry.name, entry.oid, entry.owner])?;
+            writer.run(sql, params![entry.name, entry.oid, entry.owner])?;
         }
         Change::DropSchema(name) => {
-            transaction.execute("DELETE FROM schemas WHERE name = ?1", [name])?;
+            writer.run("DELETE FROM schemas WHERE name = ?1", params![name])?;
         }
-        Change::CreateTable(entry) => write_table(transaction, entry)?,
+        Change::CreateTable(entry) => write_table(writer, entry)?,
         Change::DropTable(id) => {
-            transaction.execute("DELETE FROM tables WHERE oid = ?1", [id.0])?;
+            writer.run("DELETE FROM tables WHERE oid = ?1", params![id.0])?;
         }
         Change::AddSegments(id, segments) => {
             let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
                        VALUES (?1, ?2, ?3, ?4, ?5)";
-            let mut insert = transaction.prepare_cached(sql)?;
             for (slice, info) in segments {
                 let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
-                insert.execute(params![segment, id.0, slice.0, xid, info.to_bytes()])?;
+                writer.run(sql, params![segment, id.0, slice.0, xid, info.to_bytes()])?;
             }
         }
         Change::Truncate(id) => {
-            transaction.execute("DELETE FROM segments WHERE table_oid = ?1", [id.0])?;
+            writer.run("DELETE FROM segments WHERE table_oid = ?1", params![id.0])?;
         }
-        Change::PutUser(user) => users::write_user(transaction, user)?,
-        Change::DropUser(oid) => users::delete_user(transaction, *oid)?,
-        Change::PutGroup(group) => users::write_group(transaction, group)?,
+        Change::PutUser(user) => users::write_user(writer, user)?,
+        Change::DropUser(oid) => users::delete_user(writer, *oid)?,
+        Change::PutGroup(group) => users::write_group(writer, group)?,
         Change::DropGroup(oid) => {
-            transaction.execute("DELETE FROM groups WHERE oid = ?1", [oid])?;
+            writer.run("DELETE FROM groups WHERE oid = ?1", params![oid])?;
         }
         Change::PutParameter(name, value) => {
-            users::write_parameter(transaction, name, value.as_deref())?;
+            users::write_parameter(writer, name, value.as_deref())?;
         }
     }
     Ok(())
 }
 
-fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> {
+fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
     let (style, distkey) = distribution_text(entry.distribution)?;
     let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let constraints = constraint::to_json(&entry.constraints)?;
     let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
                constraints, slices, placement_fingerprint) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    transaction.execute(
+    writer.run(
         sql,
         params![
             entry.id.0,
@@ -340,29 +402,29 @@ fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> 
     )?;
     let sql = "INSERT INTO columns (table_oid, position, column_id, name, type, nullable, \
                default_text, encode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let mut insert = transaction.prepare_cached(sql)?;
     for (position, column) in entry.columns.iter().enumerate() {
-        insert.execute(params![
-            entry.id.0,
-            count(position)?,
-            column.id.0,
-            column.name,
-            column.sql_type.to_string(),
-            column.nullable,
-            column.default,
-            column.encode.name(),
-        ])?;
+        writer.run(
+            sql,
+            params![
+                entry.id.0,
+                count(position)?,
+                column.id.0,
+                column.name,
+                column.sql_type.to_string(),
+                column.nullable,
+                column.default,
+                column.encode.name(),
+            ],
+        )?;
     }
     Ok(())
 }
 
-fn write_next_ids(transaction: &Transaction<'_>, next: NextIds) -> Result<()> {
+fn write_next_ids(writer: &mut Writer<'_>, next: NextIds) -> Result<()> {
     let sql = "UPDATE meta SET value = max(value, ?2) WHERE name = ?1";
-    let mut update = transaction.prepare_cached(sql)?;
-    update.execute(params!["next_xid", integer(next.xid)?])?;
-    update.execute(params!["next_oid", i64::from(next.oid)])?;
-    update.execute(params!["next_segment", integer(next.segment)?])?;
-    Ok(())
+    writer.run(sql, params!["next_xid", integer(next.xid)?])?;
+    writer.run(sql, params!["next_oid", i64::from(next.oid)])?;
+    writer.run(sql, params!["next_segment", integer(next.segment)?])
 }
 
 fn distribution_text(style: DistributionStyle) -> Result<(&'static str, Option<u32>)> {

@@ -62,7 +62,8 @@ pub struct TableEntry {
     pub constraints: Vec<ConstraintEntry>,
     /// The placement hash that its rows were placed with.
     pub placement_fingerprint: u64,
-    /// By slice of the cluster; the first slice of each node holds a copy of a DISTSTYLE ALL table.
+    /// By slice of the cluster. A DISTSTYLE ALL table is all in the first, of which every node has a
+    /// copy.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
 }
 
@@ -98,7 +99,7 @@ impl TableEntry {
         })
     }
 
-    /// Rows in all slices; of a table that is on every node, those of one copy.
+    /// Rows in all slices, each counted once however many copies there are.
     pub fn row_count(&self) -> u64 {
         let slices = match self.distribution {
             DistributionStyle::All => self.slices.len().min(1),

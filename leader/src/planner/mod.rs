@@ -5,7 +5,8 @@
 //! boundaries into the finished plan, and `stages` makes tasks for nodes of it.
 
 mod cardinality;
-pub mod distribution;
+mod distribution;
+pub(crate) mod explain;
 mod join_order;
 mod large_limit;
 mod motion;
@@ -13,6 +14,7 @@ mod stages;
 
 use std::sync::Arc;
 
+use compute::PeakMemory;
 use compute::exchange::configure;
 use compute::load::LoadShare;
 use compute::memory::configure_memory;
@@ -31,6 +33,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::DistributedExt as _;
 use futures::executor::block_on;
 
 use crate::error::{Error, Result};
@@ -39,7 +42,7 @@ use large_limit::LargeLimitRule;
 use stages::Stages;
 
 pub(crate) use motion::WriteEnd;
-pub use stages::Nodes;
+pub use stages::{Nodes, StandIns};
 
 /// The stack of a planning thread. What [`sql::Limits`] lets through is plannable on it.
 pub const STACK_BYTES: usize = 64 << 20;
@@ -137,6 +140,38 @@ impl Planner {
             }
             None => Err(Error::Internal("the one node loads by itself".into())),
         }
+    }
+
+    /// As [`Planner::physical`], for a plan that nodes measure while they run it. It runs in the
+    /// context of [`Planner::measuring_context`].
+    pub fn measured(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.source(plan)?;
+        let Some(cluster) = &self.cluster else { return Ok(plan) };
+        let placed = motion::place(plan, cluster.nodes.layout)?;
+        Ok(block_on(cluster.stages.finish(placed, &self.measuring_state()?))?)
+    }
+
+    /// The context of [`Planner::context`] for a plan of [`Planner::measured`], and the memory that it
+    /// takes of this process.
+    pub fn measuring_context(
+        &self,
+        context: &TaskContext,
+    ) -> Result<(Arc<TaskContext>, Arc<PeakMemory>)> {
+        let mut config = context.session_config().clone();
+        if self.cluster.is_some() {
+            config.set_distributed_metrics_collection(true)?;
+        }
+        let (runtime, memory) = PeakMemory::measure(&context.runtime_env())?;
+        let context = TaskContext::from(&self.state);
+        Ok((Arc::new(context.with_session_config(config).with_runtime(runtime)), memory))
+    }
+
+    fn measuring_state(&self) -> Result<SessionState> {
+        let mut state = self.state.clone();
+        if self.cluster.is_some() {
+            state.set_distributed_metrics_collection(true)?;
+        }
+        Ok(state)
     }
 
     fn stages(&self, placed: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

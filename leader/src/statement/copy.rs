@@ -19,10 +19,10 @@ use wlm::{PlanFeatures, QueryKind};
 use super::{command, insert};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
-use crate::cluster::{self, Cluster, NodeSet};
+use crate::cluster::{self, Cluster, NodeSet, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
-use crate::execution::run_work;
+use crate::execution::{Replan, run_work};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::planner::on_large_stack;
@@ -48,10 +48,10 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
     // What a load will read is not known before its objects are listed.
     let (seat, _claim) = session.seat(QueryKind::Copy, PlanFeatures::default()).await?;
     let context = seat.context(&engine)?;
-    let outcome = match &engine.cluster {
+    let written = match &engine.cluster {
         Cluster::Alone(node) => {
             let load = load_here(&engine, Arc::clone(node), entry, request, context);
-            run_work(&engine, seat, load).await?
+            insert::shared(run_work(&engine, seat, load).await?)
         }
         Cluster::Nodes(nodes) => {
             let (shared, nodes, target) =
@@ -61,7 +61,7 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
             run_work(&engine, seat, load).await?
         }
     };
-    insert::record(session, entry, outcome)
+    insert::record(session, entry, written)
 }
 
 fn load_here(
@@ -71,7 +71,7 @@ fn load_here(
     request: CopyRequest,
     context: Arc<TaskContext>,
 ) -> impl Future<Output = Result<WriteOutcome>> + Send + use<> {
-    let target = insert::write_target(engine, entry);
+    let target = insert::write_target(engine, &node, entry);
     let running = Arc::clone(engine);
     async move {
         let plan = compute::load::plan(request, &running.object_storage, node.slices()).await?;
@@ -93,11 +93,13 @@ async fn load_on_nodes(
     entry: &Arc<TableEntry>,
     request: CopyRequest,
     context: Arc<TaskContext>,
-) -> Result<WriteOutcome> {
+) -> Result<Written> {
     let layout = nodes.layout();
     let plan = compute::load::plan(request, &engine.object_storage, layout.slices()).await?;
-    let source = engine.planner.load(plan.into_shares(layout.nodes()))?;
-    cluster::write(engine, nodes, entry, source, context).await
+    let shares = plan.into_shares(layout.nodes());
+    let loading = Arc::clone(engine);
+    let source: Replan = Arc::new(move || loading.planner.load(shares.clone()));
+    cluster::write_repeatedly(engine, nodes, entry, &source, &context).await
 }
 
 /// What parses but is not done yet, by name.

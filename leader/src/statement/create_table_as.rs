@@ -36,23 +36,17 @@ pub(super) async fn run(
         return Ok(command("SELECT"));
     }
     let binding = session.binding()?;
-    let shared = Arc::clone(whole);
-    let make = move || {
-        let plan = binding.binder().bind_ctas(statement_of(&shared)?)?;
-        let fields = plan.schema().fields().clone();
-        Ok::<_, Error>((binding.source(plan, parameters.clone())?, fields))
-    };
-    let make = Arc::new(make);
-    let again = Arc::clone(&make);
-    let again: Replan = Arc::new(move || again().map(|(plan, _)| plan));
-    let (plan, fields) = on_large_stack(move || make()).await?;
+    let (shared, bound) = (Arc::clone(whole), binding.clone());
+    let plan =
+        on_large_stack(move || Ok(bound.binder().bind_ctas(statement_of(&shared)?)?)).await?;
+    let fields = plan.schema().fields().clone();
+    let source: Replan = Arc::new(move || binding.source(plan.clone(), parameters.clone()));
     let mut entry = empty_entry();
     entry.columns = fields.iter().map(|field| column(field)).collect::<Result<_>>()?;
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     let entry = Arc::new(entry);
     session.transaction()?.change(Change::CreateTable(Arc::clone(&entry)))?;
-    let planned = insert::source(plan, Some(again));
-    let row_count = insert::write(session, &entry, planned, QueryKind::CreateTableAs).await?;
+    let row_count = insert::write(session, &entry, source, QueryKind::CreateTableAs).await?;
     Ok(command(format!("SELECT {row_count}")))
 }
 

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use compute::{WriteOutcome, WriteTarget, write_table};
+use compute::{Node, WriteOutcome, WriteTarget, write_table};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
 use wlm::QueryKind;
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::execution::{Planned, Replan, Work, run_plan};
@@ -31,13 +30,12 @@ pub(super) async fn run(
     let entry = session.lock_table(&insert_of(whole)?.table).await?;
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
-    let plan = on_large_stack(move || {
+    let source: Replan = Arc::new(move || {
         let plan =
             binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
-        binding.source(plan, parameters)
-    })
-    .await?;
-    let row_count = write(session, &entry, source(plan, None), QueryKind::Write).await?;
+        binding.source(plan, parameters.clone())
+    });
+    let row_count = write(session, &entry, source, QueryKind::Write).await?;
     Ok(command(format!("INSERT 0 {row_count}")))
 }
 
@@ -60,28 +58,28 @@ pub(super) async fn parameters(
     .await
 }
 
-/// A source plan as it is executed: its rows are written.
-pub(super) fn source(plan: Arc<dyn ExecutionPlan>, again: Option<Replan>) -> Planned {
-    Planned { plan, again, is_source: true }
-}
-
-/// Waits for its turn, writes the rows of a source plan into a table and records them in the
-/// transaction. Answers with their number.
+/// Waits for its turn, writes the rows of a source into a table and records them in the transaction.
+/// Answers with their number.
 pub(super) async fn write(
     session: &mut Session,
     entry: &Arc<TableEntry>,
-    planned: Planned,
+    source: Replan,
     kind: QueryKind,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
     let nodes = engine.cluster.layout().nodes();
-    let shown = Arc::clone(&planned.plan);
-    let features = on_large_stack(move || Ok(features(&shown, nodes))).await?;
+    let first = Arc::clone(&source);
+    let (plan, features) = on_large_stack(move || {
+        let plan = first()?;
+        let features = features(&plan, nodes);
+        Ok((plan, features))
+    })
+    .await?;
     let (seat, _claim) = session.seat(kind, features).await?;
-    let outcome = match &engine.cluster {
+    let written = match &engine.cluster {
         Cluster::Alone(node) => {
-            let planned = Planned { is_source: false, ..planned };
-            let (target, node) = (write_target(&engine, entry), Arc::clone(node));
+            let planned = Planned { plan, again: Some(source), is_source: false };
+            let (target, node) = (write_target(&engine, node, entry), Arc::clone(node));
             let work = move |work: Work| {
                 let (target, node) = (target.clone(), Arc::clone(&node));
                 async move {
@@ -89,41 +87,43 @@ pub(super) async fn write(
                     written.map_err(Error::from)
                 }
             };
-            run_plan(&engine, seat, planned, work).await?
+            shared(run_plan(&engine, seat, planned, work).await?)
         }
         Cluster::Nodes(nodes) => {
-            let (shared, nodes, target) =
+            let planned = Planned { plan, again: Some(source), is_source: true };
+            let (running, nodes, target) =
                 (Arc::clone(&engine), Arc::clone(nodes), Arc::clone(entry));
             let work = move |work: Work| {
-                let (engine, nodes) = (Arc::clone(&shared), Arc::clone(&nodes));
+                let (engine, nodes) = (Arc::clone(&running), Arc::clone(&nodes));
                 let entry = Arc::clone(&target);
                 async move { cluster::write(&engine, &nodes, &entry, work.plan, work.context).await }
             };
             run_plan(&engine, seat, planned, work).await?
         }
     };
-    record(session, entry, outcome)
+    record(session, entry, written)
 }
 
 /// What a write needs to know of its table.
-pub(super) fn write_target(engine: &Arc<Engine>, entry: &TableEntry) -> WriteTarget {
+pub(super) fn write_target(engine: &Engine, node: &Node, entry: &TableEntry) -> WriteTarget {
     let transactions = Arc::clone(&engine.transactions);
     WriteTarget {
         version: Arc::new(engine.table_version(entry)),
+        slices: node.own_slices(),
         new_segment_id: Arc::new(move || transactions.new_segment_id()),
     }
 }
 
+/// What the one node has written.
+pub(super) fn shared(outcome: WriteOutcome) -> Written {
+    let segments = outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info)));
+    Written { segments: segments.collect(), row_count: outcome.row_count }
+}
+
 /// Makes written segments part of the transaction.
-pub(super) fn record(
-    session: &mut Session,
-    entry: &TableEntry,
-    outcome: WriteOutcome,
-) -> Result<u64> {
-    let segments =
-        outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info))).collect();
-    session.transaction()?.change(Change::AddSegments(entry.id, segments))?;
-    Ok(outcome.row_count)
+pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
+    session.transaction()?.change(Change::AddSegments(entry.id, written.segments))?;
+    Ok(written.row_count)
 }
 
 fn insert_of(whole: &SessionStatement) -> Result<&Insert> {

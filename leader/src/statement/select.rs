@@ -28,7 +28,7 @@ pub(super) async fn run(
     Ok(Execution::Rows { schema, stream, tag: "SELECT" })
 }
 
-/// The columns and rows of the statement's query.
+/// Plans the query of the statement, waits for its turn and starts it: its columns and its rows.
 pub(super) async fn start(
     session: &mut Session,
     whole: &Arc<SessionStatement>,

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 use storage::statistics::SegmentInfo;
 
-use crate::catalog::TableEntry;
+use crate::catalog::{DistributionStyle, TableEntry};
+use crate::cluster::Piece;
 
 /// Removes segment files, wherever they are.
 pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
@@ -22,6 +23,7 @@ struct Item {
     table: TableId,
     slice: SliceId,
     id: SegmentId,
+    everywhere: bool,
     readers: Weak<SegmentInfo>,
 }
 
@@ -40,22 +42,38 @@ impl Garbage {
 
     /// Removes the file once nobody holds the segment.
     pub fn add(&self, table: TableId, slice: SliceId, segment: &Arc<SegmentInfo>) {
+        self.add_item(table, slice, false, segment);
+    }
+
+    fn add_item(
+        &self,
+        table: TableId,
+        slice: SliceId,
+        everywhere: bool,
+        segment: &Arc<SegmentInfo>,
+    ) {
         let readers = Arc::downgrade(segment);
-        self.items.lock().push(Item { table, slice, id: segment.id, readers });
+        self.items.lock().push(Item { table, slice, id: segment.id, everywhere, readers });
     }
 
     /// Removes all files of a dropped or truncated table.
     pub fn add_table(&self, id: TableId, entry: Option<&TableEntry>) {
         for (slice, segments) in (0u32..).zip(entry.into_iter().flat_map(|entry| &entry.slices)) {
+            let everywhere =
+                entry.is_some_and(|entry| entry.distribution == DistributionStyle::All);
             for segment in segments {
-                self.add(id, SliceId(slice), segment);
+                self.add_item(id, SliceId(slice), everywhere, segment);
             }
         }
     }
 
     /// The segments that somebody may still read.
-    pub fn held(&self) -> Vec<(TableId, SegmentId)> {
-        self.items.lock().iter().map(|item| (item.table, item.id)).collect()
+    pub(crate) fn held(&self) -> Vec<Piece> {
+        let piece = |item: &Item| {
+            let info = item.readers.upgrade()?;
+            Some(Piece { table: item.table, slice: item.slice, everywhere: item.everywhere, info })
+        };
+        self.items.lock().iter().filter_map(piece).collect()
     }
 
     /// Removes what nobody holds any more.

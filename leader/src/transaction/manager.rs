@@ -10,12 +10,23 @@ use storage::ids::{SegmentId, TableId, Xid};
 use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
 use super::lock::LockTable;
-use crate::catalog::log::{CatalogLog, NextIds};
+use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
 use crate::catalog::{Change, Snapshot};
+use crate::cluster::Piece;
 use crate::error::{Error, Result};
 
 /// Reservations of segment ids that are noted in the log at once.
 const RESERVATIONS_AHEAD: u64 = 16;
+
+/// Where copies of the catalog are, by which a lost disk of the leader can be replaced.
+pub trait CatalogCopies: std::fmt::Debug + Send + Sync {
+    /// Has what was just written copied, where it can be. It may wait; the log is held meanwhile,
+    /// so that copies get every record in its order.
+    fn copy(&self, log: &mut CatalogLog, record: &LogRecord);
+
+    /// Brings copies up to date that have missed something.
+    fn catch_up(&self, log: &mut CatalogLog);
+}
 
 /// Begins and commits transactions.
 #[derive(Debug)]
@@ -31,6 +42,7 @@ pub struct TransactionManager {
     reserved_segments: AtomicU64,
     locks: Arc<LockTable>,
     garbage: Garbage,
+    copies: Option<Arc<dyn CatalogCopies>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
     fenced: AtomicBool,
@@ -50,7 +62,11 @@ impl Drop for PendingChanges {
 
 impl TransactionManager {
     /// A manager that continues from what the log holds.
-    pub fn new(log: CatalogLog, files: Arc<dyn SegmentFiles>) -> Result<Self> {
+    pub fn new(
+        log: CatalogLog,
+        files: Arc<dyn SegmentFiles>,
+        copies: Option<Arc<dyn CatalogCopies>>,
+    ) -> Result<Self> {
         let (snapshot, next) = log.read()?;
         Ok(Self {
             latest: RwLock::new(Arc::new(snapshot)),
@@ -61,6 +77,7 @@ impl TransactionManager {
             reserved_segments: AtomicU64::new(next.segment),
             locks: Arc::new(LockTable::default()),
             garbage: Garbage::new(files),
+            copies,
             fenced: AtomicBool::new(false),
         })
     }
@@ -118,14 +135,29 @@ impl TransactionManager {
         // Another reservation may have noted enough meanwhile.
         if self.reserved_segments.load(Ordering::Acquire) < end {
             let reserved = end.saturating_add(ahead);
-            log.note_next_ids(NextIds { segment: reserved, ..self.next_ids() })?;
+            let next = NextIds { segment: reserved, ..self.next_ids() };
+            let record = log.note_next_ids(next)?;
+            self.copy(&mut log, &record);
             self.reserved_segments.store(reserved, Ordering::Release);
         }
         Ok(())
     }
 
+    fn copy(&self, log: &mut CatalogLog, record: &LogRecord) {
+        if let Some(copies) = &self.copies {
+            copies.copy(log, record);
+        }
+    }
+
+    /// Brings copies of the catalog up to date. Blocks.
+    pub(crate) fn catch_up_copies(&self) {
+        if let Some(copies) = &self.copies {
+            copies.catch_up(&mut self.log.lock());
+        }
+    }
+
     /// Segments that no snapshot from now on will have, but that somebody may still read.
-    pub(crate) fn held_garbage(&self) -> Vec<(TableId, SegmentId)> {
+    pub(crate) fn held_garbage(&self) -> Vec<Piece> {
         self.garbage.held()
     }
 
@@ -187,10 +219,14 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     let written = log.commit(xid, &pending.changes, manager.next_ids());
     // From here on the segments belong to the log, or nobody knows: they must stay.
     let changes = std::mem::take(&mut pending.changes);
-    if let Err(error) = written {
-        tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
-        manager.fenced.store(true, Ordering::Relaxed);
-        return Err(error);
+    match written {
+        // It is durable here; whoever waits is told when it is elsewhere too.
+        Ok(record) => manager.copy(&mut log, &record),
+        Err(error) => {
+            tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
+            manager.fenced.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
     }
     // Before the new snapshot is there, so that at any time what may be read is in one or the other.
     for change in &changes {

@@ -50,6 +50,11 @@ impl Figures {
         self.rows_returned.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
+    /// Whether the client may have seen any of the rows.
+    pub fn has_returned(&self) -> bool {
+        self.rows_returned.load(Ordering::Relaxed) > 0
+    }
+
     /// All figures so far.
     pub fn metrics(&self, memory: &QueryMemory) -> QueryMetrics {
         let mut segments = Segments { list: vec![Segment::default()], now: (self.clock)() };

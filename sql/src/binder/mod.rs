@@ -14,6 +14,7 @@ mod planner;
 mod prepare;
 mod provider;
 mod session_functions;
+mod subscripts;
 mod system_type;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};

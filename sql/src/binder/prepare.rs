@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 use std::ops::ControlFlow;
 
 use super::naming::{self, Columns};
-use super::{array_subquery, operators, session_functions, system_type};
+use super::{array_subquery, operators, session_functions, subscripts, system_type};
 use crate::catalog::{Catalog, SessionValues};
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::TIMEZONE;
@@ -269,6 +269,7 @@ fn expression(expr: &mut Expr, session: &SessionValues) -> Result<()> {
         Expr::Cast { expr, data_type, .. } => system_type::replacement(expr, data_type),
         Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => None,
         Expr::Function(function) => session_functions::function(function, session)?,
+        Expr::JsonAccess { value, path } => Some(subscripts::replacement(value, path)?),
         _ => None,
     };
     if let Some(replacement) = replacement {

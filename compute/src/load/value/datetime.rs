@@ -135,10 +135,9 @@ pub(in super::super) fn epoch(field: &[u8], units_per_second: i64) -> Result<i64
     let scale = if units_per_second == 1 { 6 } else { 3 };
     let parsed = super::number::decimal(field, 38, scale, false).ok();
     let micros = parsed.and_then(|micros| i64::try_from(micros).ok());
-    let days_max = i64::from(days_from_civil(YEAR_MAX, 12, 31));
-    let days_min = i64::from(days_from_civil(YEAR_MIN, 1, 1));
-    let range = days_min * MICROS_PER_DAY..(days_max + 1) * MICROS_PER_DAY;
-    micros.filter(|micros| range.contains(micros)).ok_or_else(|| invalid_timestamp(label))
+    // The last microsecond that 64 bits count to is in the year 294247, before YEAR_MAX.
+    let first = i64::from(days_from_civil(YEAR_MIN, 1, 1)) * MICROS_PER_DAY;
+    micros.filter(|micros| *micros >= first).ok_or_else(|| invalid_timestamp(label))
 }
 
 /// A compiled DATEFORMAT: `YY YYYY MM MON DD` and literal characters.

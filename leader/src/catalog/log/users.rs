@@ -1,8 +1,8 @@
 //! Users, groups and the parameters of ALTER SYSTEM in the catalog file.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
-use super::damaged;
+use super::{Writer, damaged};
 use crate::catalog::{Change, GroupEntry, Snapshot, UserEntry};
 use crate::error::{Error, Result};
 
@@ -54,19 +54,19 @@ fn read_users(connection: &Connection, snapshot: &mut Snapshot) -> Result<()> {
 }
 
 /// Writes a user, and its new name to what it owns.
-pub(super) fn write_user(transaction: &Transaction<'_>, user: &UserEntry) -> Result<()> {
+pub(super) fn write_user(writer: &mut Writer<'_>, user: &UserEntry) -> Result<()> {
     for owned in ["schemas", "tables"] {
         let sql = format!(
             "UPDATE {owned} SET owner = ?1 \
              WHERE owner = (SELECT name FROM users WHERE oid = ?2 AND name <> ?1)"
         );
-        transaction.execute(&sql, params![user.name, user.oid])?;
+        writer.run(&sql, params![user.name, user.oid])?;
     }
-    transaction.execute("DELETE FROM users WHERE oid = ?1", [user.oid])?;
+    writer.run("DELETE FROM users WHERE oid = ?1", params![user.oid])?;
     let sql = "INSERT INTO users (name, oid, verifier, superuser, createdb, valid_until_us, \
                connection_limit, session_timeout, syslog_unrestricted, settings) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    transaction.execute(
+    writer.run(
         sql,
         params![
             user.name,
@@ -80,14 +80,13 @@ pub(super) fn write_user(transaction: &Transaction<'_>, user: &UserEntry) -> Res
             user.syslog_unrestricted,
             to_json(&user.settings)?,
         ],
-    )?;
-    Ok(())
+    )
 }
 
 /// Removes a user from the list and from its groups.
-pub(super) fn delete_user(transaction: &Transaction<'_>, oid: u32) -> Result<()> {
-    transaction.execute("DELETE FROM users WHERE oid = ?1", [oid])?;
-    let mut query = transaction.prepare("SELECT oid, name, members FROM groups")?;
+pub(super) fn delete_user(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
+    writer.run("DELETE FROM users WHERE oid = ?1", params![oid])?;
+    let mut query = writer.transaction.prepare("SELECT oid, name, members FROM groups")?;
     let mut rows = query.query([])?;
     let mut changed = Vec::new();
     while let Some(row) = rows.next()? {
@@ -98,30 +97,26 @@ pub(super) fn delete_user(transaction: &Transaction<'_>, oid: u32) -> Result<()>
             changed.push(GroupEntry { oid: row.get(0)?, name: row.get(1)?, members });
         }
     }
-    changed.iter().try_for_each(|group| write_group(transaction, group))
+    changed.iter().try_for_each(|group| write_group(writer, group))
 }
 
-pub(super) fn write_group(transaction: &Transaction<'_>, group: &GroupEntry) -> Result<()> {
+pub(super) fn write_group(writer: &mut Writer<'_>, group: &GroupEntry) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO groups (oid, name, members) VALUES (?1, ?2, ?3)";
-    transaction.execute(sql, params![group.oid, group.name, to_json(&group.members)?])?;
-    Ok(())
+    writer.run(sql, params![group.oid, group.name, to_json(&group.members)?])
 }
 
 pub(super) fn write_parameter(
-    transaction: &Transaction<'_>,
+    writer: &mut Writer<'_>,
     name: &str,
     value: Option<&str>,
 ) -> Result<()> {
     match value {
         Some(value) => {
             let sql = "INSERT OR REPLACE INTO parameters (name, value) VALUES (?1, ?2)";
-            transaction.execute(sql, [name, value])?;
+            writer.run(sql, params![name, value])
         }
-        None => {
-            transaction.execute("DELETE FROM parameters WHERE name = ?1", [name])?;
-        }
+        None => writer.run("DELETE FROM parameters WHERE name = ?1", params![name]),
     }
-    Ok(())
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {

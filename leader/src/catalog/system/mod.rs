@@ -21,11 +21,13 @@ mod value;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
 use crate::catalog::Snapshot;
+use crate::cluster::{Cluster, NodeSet};
 use crate::engine::{Engine, SUPERUSER};
 
 /// The schema of the system catalog.
@@ -84,6 +86,14 @@ impl SystemCatalog {
         self.snapshot.user(name).map_or(0, |user| user.oid)
     }
 
+    /// The nodes of the server; None if there is one, in this process.
+    fn nodes(&self) -> Option<&NodeSet> {
+        match &self.engine.as_ref()?.cluster {
+            Cluster::Alone(_) => None,
+            Cluster::Nodes(nodes) => Some(nodes),
+        }
+    }
+
     /// The owner of what the system itself made.
     fn system_owner(&self) -> u32 {
         self.user_oid(SUPERUSER)
@@ -112,6 +122,14 @@ impl SystemCatalog {
     fn is_superuser(&self) -> bool {
         self.snapshot.user(&self.session.current_user).is_some_and(|user| user.superuser)
     }
+}
+
+/// The system table that has exactly these columns.
+pub(crate) fn table_with_columns(schema: &Schema) -> Option<&'static str> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let mut tables = table::all().iter();
+    let found = tables.find(|table| table.columns.iter().map(|column| column.name).eq(names()));
+    found.map(|table| table.name)
 }
 
 /// Whether pg_catalog has a table of that name.

@@ -36,10 +36,11 @@ impl Motions {
                 self.to_any(rows, locus, end.turn, layout)?
             }
             Distribution::All => {
-                // What is everywhere is the same everywhere: whatever could differ is in one task.
+                // One task writes the rows; every node gets a copy of what it has written.
                 let (rows, locus) = self.place(source)?;
                 let all = self.to_all(rows, locus)?;
-                (all, if locus == Leader { Leader } else { Everywhere })
+                let one: Plan = Arc::new(OnTaskExec::new(end.turn % self.nodes, all));
+                (one, if locus == Leader { Leader } else { Sliced })
             }
         };
         if locus == Leader {
@@ -48,7 +49,7 @@ impl Motions {
         let home = Home::Cluster(layout);
         let version = Arc::clone(&end.version);
         let write = Arc::new(SliceWriteExec::new(version, home, end.first_segment, rows));
-        // Of a table on every node each copy is reported, so the write is sliced in any case.
+        // Each task reports what it has written.
         merge(self.gather(write, Sliced)?)
     }
 

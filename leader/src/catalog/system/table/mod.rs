@@ -41,6 +41,7 @@ mod stl_querytext;
 mod stl_wlm_error;
 mod stl_wlm_query;
 mod stl_wlm_rule_action;
+mod stv_blueshift_replication;
 mod stv_inflight;
 mod stv_query_metrics;
 mod stv_recents;
@@ -79,7 +80,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 52] = [
+static TABLES: [&SystemTable; 53] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -117,6 +118,7 @@ static TABLES: [&SystemTable; 52] = [
     &stl_wlm_error::TABLE,
     &stl_wlm_query::TABLE,
     &stl_wlm_rule_action::TABLE,
+    &stv_blueshift_replication::TABLE,
     &stv_inflight::TABLE,
     &stv_query_metrics::TABLE,
     &stv_recents::TABLE,
