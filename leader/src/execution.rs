@@ -368,3 +368,46 @@ impl Receiving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::RecordBatchOptions;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::error::{DataFusionError, Result as QueryResult};
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+    use super::*;
+
+    fn rows(items: Vec<Option<usize>>) -> Fuse<SendableRecordBatchStream> {
+        let schema = Arc::new(Schema::empty());
+        let of_stream = Arc::clone(&schema);
+        let items = items.into_iter().map(move |rows| -> QueryResult<RecordBatch> {
+            let Some(rows) = rows else {
+                return Err(DataFusionError::Execution("the node is gone".into()));
+            };
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            let schema = Arc::clone(&schema);
+            Ok(RecordBatch::try_new_with_options(schema, vec![], &options)?)
+        });
+        let adapter = RecordBatchStreamAdapter::new(of_stream, stream::iter(items));
+        let rows: SendableRecordBatchStream = Box::pin(adapter);
+        rows.fuse()
+    }
+
+    async fn held(items: Vec<Option<usize>>) -> (Option<Vec<usize>>, usize) {
+        let mut rows = rows(items);
+        let held = hold_back(&mut rows).await.ok();
+        let held = held.map(|held| held.iter().map(RecordBatch::num_rows).collect());
+        (held, rows.count().await)
+    }
+
+    #[tokio::test]
+    async fn few_rows_are_held_to_the_end_and_many_are_not() {
+        assert_eq!(held(vec![Some(5), Some(0), Some(7)]).await, (Some(vec![5, 7]), 0));
+        // A failure before the end: nobody has seen any of them.
+        assert_eq!(held(vec![Some(5), Some(7), None]).await.0, None);
+        let many = vec![Some(8000), Some(192), Some(1), Some(9), None];
+        assert_eq!(held(many).await, (Some(vec![8000, 192, 1]), 2));
+        assert_eq!(held(vec![]).await, (Some(vec![]), 0));
+    }
+}

@@ -72,10 +72,11 @@ fn remove_if_there(path: &Path) -> std::io::Result<()> {
 mod tests {
     use std::sync::Arc;
 
+    use rusqlite::{Connection, MAIN_DB};
     use storage::ids::{TableId, Xid};
 
     use super::*;
-    use crate::catalog::log::NextIds;
+    use crate::catalog::log::{COUNT_WRITE, NextIds, SCHEMA, SCHEMA_OF_USERS};
     use crate::catalog::{
         Change, DistributionStyle, GroupEntry, SchemaEntry, TableEntry, UserEntry,
     };
@@ -104,7 +105,7 @@ mod tests {
             let user = UserEntry {
                 name: format!("u{number}\n"),
                 oid: number,
-                verifier: Some("SCRAM-SHA-256$4096:'';;$é".into()),
+                verifier: Some("SCRAM-SHA-256$4096:'';;$\u{e9}".into()),
                 settings: vec![("search_path".into(), "it's; --".into())],
                 ..UserEntry::default()
             };
@@ -171,6 +172,37 @@ mod tests {
         drop(again);
         let mut again = CatalogLog::open(&path).unwrap();
         assert_eq!(fill(&mut again, 21..22)[0].number, 24);
+    }
+
+    #[test]
+    fn an_image_of_the_format_before_becomes_one_of_this_format() {
+        let directory = tempfile::tempdir().unwrap();
+        let old = Connection::open(directory.path().join("old.sqlite")).unwrap();
+        old.execute_batch(SCHEMA).unwrap();
+        old.execute_batch(SCHEMA_OF_USERS).unwrap();
+        old.execute_batch(
+            "INSERT INTO meta VALUES ('format', 2), ('next_xid', 1), ('next_oid', 8),
+             ('next_segment', 1); INSERT INTO users VALUES ('before', 7, 'v', 1);",
+        )
+        .unwrap();
+        let image = old.serialize(MAIN_DB).unwrap().to_vec();
+        // What a server of that format wrote, and then this one, on the file that it had opened.
+        let user = "INSERT OR REPLACE INTO users (name, oid, verifier, superuser) \
+                    VALUES ('after', 8, 'w', 0)";
+        let statements = format!("{user};\n{COUNT_WRITE};\n");
+        old.execute_batch(&statements).unwrap();
+        drop(old);
+        let mut records = vec![LogRecord { number: 1, statements }];
+        let mut log = CatalogLog::open(&directory.path().join("old.sqlite")).unwrap();
+        records.extend(fill(&mut log, 10..12));
+        assert_eq!(records[1].number, 2);
+        let path = directory.path().join("again.sqlite");
+        rebuild(&path, &image, &records).unwrap();
+        let again = CatalogLog::open(&path).unwrap();
+        assert_eq!(text(&again), text(&log));
+        let (snapshot, _) = again.read().unwrap();
+        assert!(snapshot.user("before").is_some_and(|user| user.superuser));
+        assert!(snapshot.user("after").is_some_and(|user| !user.superuser));
     }
 
     #[test]
