@@ -220,8 +220,8 @@ async fn orders_and_lineitem_are_joined_in_place() {
 
 /// The figure after `name=` in the first line that has it.
 fn figure(lines: &[String], line: &str, name: &str) -> f64 {
-    let line = lines.iter().find(|found| found.trim_start().starts_with(line));
-    let line = line.unwrap_or_else(|| panic!("no {line} in {lines:#?}"));
+    let found = lines.iter().find(|found| found.trim_start().starts_with(line));
+    let line = found.unwrap_or_else(|| panic!("no {line} in {lines:#?}"));
     let rest = line.split(&format!("{name}=")).nth(1).unwrap();
     let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     number.parse().unwrap()
