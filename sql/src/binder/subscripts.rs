@@ -4,7 +4,7 @@
 //! `pg_index` and `pg_proc` (types int2vector and oidvector) from 0, and drivers rely on both.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, JsonPath, JsonPathElem, Subscript,
+    AccessExpr, BinaryOperator, Expr, JsonPath, JsonPathElem, Subscript, Value,
 };
 
 use super::prepare::{null, number};
@@ -20,16 +20,22 @@ pub(super) fn replacement(value: &mut Expr, path: &mut JsonPath) -> Result<Expr>
         .path
         .drain(..)
         .map(|element| match element {
-            JsonPathElem::Bracket { key: Expr::Wildcard(_) } | JsonPathElem::Dot { .. } => {
-                Err(Error::not_supported("type super"))
-            }
+            JsonPathElem::Dot { .. } => Err(Error::not_supported("type super")),
             JsonPathElem::Bracket { key } | JsonPathElem::ColonBracket { key } => {
+                // A name or all of them: only values of type SUPER have such.
+                if matches!(key, Expr::Wildcard(_)) || is_string(&key) {
+                    return Err(Error::not_supported("type super"));
+                }
                 let index = if counts_from_zero { one_more(key) } else { key };
                 Ok(AccessExpr::Subscript(Subscript::Index { index }))
             }
         })
         .collect::<Result<_>>()?;
     Ok(Expr::CompoundFieldAccess { root: Box::new(std::mem::replace(value, null())), access_chain })
+}
+
+fn is_string(key: &Expr) -> bool {
+    matches!(key, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
 }
 
 fn name(expr: &Expr) -> Option<&str> {
