@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use options::{Certificate, Process, Start};
+use options::{Certificate, Leader, Process, Start, Wlm};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,11 +26,13 @@ enum Mode {
     /// Run a cluster on this machine.
     Start(Start),
     /// Run the leader of a cluster of several processes.
-    Leader(Process),
+    Leader(Leader),
     /// Run a compute node of a cluster of several processes.
     Compute(Process),
     /// Make a private authority and a certificate for a process of a cluster.
     Cert(Certificate),
+    /// Look at a configuration of workload management.
+    Wlm(Wlm),
     /// Load TPC-H, run its 22 queries and check every answer.
     Tpch(tpch::Options),
 }
@@ -39,9 +41,10 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the connection threads")?;
     match Cli::parse().mode {
         Mode::Start(start) => runtime.block_on(start.run())?,
-        Mode::Leader(process) => runtime.block_on(process.lead())?,
+        Mode::Leader(leader) => runtime.block_on(leader.run())?,
         Mode::Compute(process) => runtime.block_on(process.compute())?,
         Mode::Cert(certificate) => certificate.make()?,
+        Mode::Wlm(wlm) => return wlm.run(),
         Mode::Tpch(options) => return Ok(runtime.block_on(tpch::run(options))?.exit_code()),
     }
     Ok(ExitCode::SUCCESS)

@@ -32,6 +32,8 @@ pub(crate) use allowed::check;
 
 use crate::node::Node;
 use crate::object_storage::ObjectStorage;
+use crate::plan::delete_rows::{DeleteRowsExec, DeleteRowsProto, RowTargetProto};
+use crate::plan::drop_repeated::DropRepeatedExec;
 use crate::plan::dropped_probe::KeepReportingExec;
 use crate::plan::guard::GuardExec;
 use crate::plan::load::{LoadExec, LoadProto};
@@ -73,7 +75,7 @@ impl fmt::Debug for NodeCodec {
 /// One of our nodes; its inputs travel beside it.
 #[derive(Clone, PartialEq, Message)]
 struct PlanNode {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     kind: Option<Kind>,
 }
 
@@ -93,6 +95,10 @@ enum Kind {
     Write(SliceWriteProto),
     #[prost(message, tag = "7")]
     Load(LoadProto),
+    #[prost(message, tag = "8")]
+    DeleteRows(DeleteRowsProto),
+    #[prost(message, tag = "9")]
+    DropRepeated(RowTargetProto),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -171,6 +177,10 @@ impl PhysicalExtensionCodec for NodeCodec {
             Kind::Write(write.to_proto()?)
         } else if let Some(load) = plan.downcast_ref::<LoadExec>() {
             Kind::Load(load.to_proto()?)
+        } else if let Some(delete) = plan.downcast_ref::<DeleteRowsExec>() {
+            Kind::DeleteRows(delete.to_proto())
+        } else if let Some(drop) = plan.downcast_ref::<DropRepeatedExec>() {
+            Kind::DropRepeated(drop.to_proto())
         } else {
             return internal_err!("{} does not run on nodes", plan.name());
         };
@@ -203,6 +213,8 @@ impl PhysicalExtensionCodec for NodeCodec {
             }
             Kind::Write(proto) => Arc::new(SliceWriteExec::from_proto(proto, input()?, &decoder)?),
             Kind::Load(proto) => Arc::new(LoadExec::from_proto(proto, &decoder)?),
+            Kind::DeleteRows(proto) => Arc::new(DeleteRowsExec::from_proto(&proto, input()?)?),
+            Kind::DropRepeated(proto) => Arc::new(DropRepeatedExec::from_proto(&proto, input()?)?),
         })
     }
 }

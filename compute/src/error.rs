@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 
 /// What can go wrong with a node itself, apart from its queries.
@@ -46,6 +47,22 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A node could not write what the leader asked for; the statement fails.
+    #[error("compute node {node}: {reason}")]
+    Write {
+        /// The node's address.
+        node: String,
+        /// The code of the error.
+        sqlstate: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A rewrite of segments could not be begun; the operator acts.
+    #[error("cannot rewrite segments: {0}")]
+    Rewrite(String),
+    /// The leader has given up what it had asked for; it knows why.
+    #[error("the leader has given up the write")]
+    GivenUp,
     /// The node's number is not one of the cluster's; the operator acts.
     #[error("there is no node {node} in a cluster of {nodes}")]
     NoSuchNode {
@@ -55,6 +72,27 @@ pub enum Error {
         nodes: usize,
     },
 }
+
+impl Error {
+    /// The code of the error as a client sees it.
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::Storage(error) => storage_code(error),
+            Self::Write { sqlstate, .. } => sqlstate,
+            Self::Spill { .. }
+            | Self::Runtime(_)
+            | Self::Certificate { .. }
+            | Self::ClusterPort(_)
+            | Self::Control { .. }
+            | Self::Rewrite(_)
+            | Self::GivenUp
+            | Self::NoSuchNode { .. } => "XX000",
+        }
+    }
+}
+
+/// The code of a sync that failed: nothing is known any more about what is on the disk.
+pub const SYNC_FAILED: &str = "58000";
 
 /// Starts the context tag that carries a SQLSTATE.
 pub const SQLSTATE_TAG: &str = "SQLSTATE:";
@@ -67,8 +105,39 @@ pub fn with_sqlstate(code: &'static str, message: impl Into<String>) -> DataFusi
     )
 }
 
-/// A storage error as a query sees it: damaged files are XX001, a full disk is 53100, any other
-/// refusal of the operating system is 58030.
+/// The code that an error carries, if any: the outermost, as the leader reports it.
+pub fn sqlstate(error: &DataFusionError) -> Option<&str> {
+    match error {
+        DataFusionError::Context(tag, inner) => match tag.strip_prefix(SQLSTATE_TAG) {
+            Some(code) => Some(code),
+            None => sqlstate(inner),
+        },
+        DataFusionError::Diagnostic(_, inner) => sqlstate(inner),
+        DataFusionError::Shared(inner) => sqlstate(inner),
+        DataFusionError::Collection(errors) => errors.first().and_then(sqlstate),
+        DataFusionError::External(inner) => inner.downcast_ref().and_then(sqlstate),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::ExternalError(inner) => inner.downcast_ref().and_then(sqlstate),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What an error says, without the tags around it.
+pub fn message(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            message(inner)
+        }
+        DataFusionError::Shared(inner) => message(inner),
+        DataFusionError::Execution(text) | DataFusionError::Internal(text) => text.clone(),
+        other => other.strip_backtrace(),
+    }
+}
+
+/// A storage error as a query sees it: damaged files are XX001, a full disk is 53100, a failed sync is
+/// [`SYNC_FAILED`], any other refusal of the operating system is 58030.
 pub fn storage_error(error: storage::error::Error) -> DataFusionError {
     with_sqlstate(storage_code(&error), chain(&error))
 }
@@ -77,7 +146,8 @@ pub fn storage_error(error: storage::error::Error) -> DataFusionError {
 pub(crate) fn storage_code(error: &storage::error::Error) -> &'static str {
     match error {
         storage::error::Error::Io { .. } if error.is_storage_full() => "53100",
-        storage::error::Error::Io { .. } | storage::error::Error::SyncFailed { .. } => "58030",
+        storage::error::Error::Io { .. } => "58030",
+        storage::error::Error::SyncFailed { .. } => SYNC_FAILED,
         storage::error::Error::Corrupt { .. } => "XX001",
         storage::error::Error::SchemaMismatch(_) => "XX000",
     }

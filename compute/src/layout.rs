@@ -46,9 +46,16 @@ impl Layout {
         first..first + self.slices_per_node
     }
 
-    /// The node that a slice is on.
+    /// The node that a slice belongs to: it reads and writes the slice while it is there.
     pub fn node_of(self, slice: usize) -> usize {
         slice / self.slices_per_node
+    }
+
+    /// The nodes that keep a node's slices if there are to be `copies` copies: itself, then those
+    /// that stand in for it, in this order. They are the next ones in a ring, so that the loss of a
+    /// node touches the copies of its `copies - 1` neighbours on each side and no others.
+    pub fn holders(self, node: usize, copies: usize) -> impl Iterator<Item = usize> {
+        (0..copies.clamp(1, self.nodes)).map(move |step| (node + step) % self.nodes)
     }
 }
 
@@ -66,5 +73,15 @@ mod tests {
         }
         assert_eq!(Layout::new(0, 2), None);
         assert_eq!(Layout::new(2, 0), None);
+    }
+
+    #[test]
+    fn copies_are_on_the_next_nodes() {
+        let layout = Layout::new(3, 2).unwrap();
+        let holders = |node, copies| layout.holders(node, copies).collect::<Vec<_>>();
+        assert_eq!(holders(0, 2), [0, 1]);
+        assert_eq!(holders(2, 2), [2, 0]);
+        assert_eq!(holders(1, 1), [1]);
+        assert_eq!(holders(1, 9), [1, 2, 0]);
     }
 }

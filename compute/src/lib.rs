@@ -4,10 +4,12 @@
 //! knowledge, handed over as a [`TableVersion`]. In reading order:
 //!
 //! * [`placement`]: which row belongs to which slice, and [`layout`]: which slice to which node;
-//! * `node`: files, cache, memory and spill space of the node ([`Node`]);
+//! * `node`: files, cache, memory and spill space of the node ([`Node`]), and [`profile`]: the kind of
+//!   machine that it is on;
 //! * `table`: a table version as a query sees it ([`SliceTable`]);
 //! * [`plan`]: our nodes in DataFusion's plans, above all the scan;
 //! * [`load`]: rows of objects in [`object_storage`], for COPY;
+//! * [`row_ids`]: which rows DELETE and UPDATE hit;
 //! * `write`: rows of a query or a load, as segments that wait for their commit ([`write_table`]);
 //! * [`exchange`]: how nodes execute parts of a plan for the leader and for each other, and
 //!   [`codec`]: how our plan nodes get there;
@@ -23,11 +25,15 @@ pub mod memory;
 pub mod object_storage;
 pub mod placement;
 pub mod plan;
+pub mod profile;
+pub mod row_ids;
 pub mod service;
 
 mod compact;
+mod grant;
 mod merge_share;
 mod node;
+mod peak_memory;
 mod statistics;
 mod table;
 mod write;
@@ -35,6 +41,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use node::{Node, NodeConfig};
-pub use table::{Distribution, Home, SliceTable, TableVersion};
+pub use node::{
+    DeletionsOutcome, FileInfo, HeldFile, NewDeletions, Node, NodeConfig, RewriteGoal,
+    RewriteRequest, RewrittenSegments, StoredFile,
+};
+pub use peak_memory::PeakMemory;
+pub use table::{Deletions, Distribution, Home, ROW_ID_COLUMN, SliceTable, TableVersion};
 pub use write::{WriteOutcome, WriteTarget, write_streams, write_table};

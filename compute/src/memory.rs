@@ -8,12 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::common::Result;
+use datafusion::common::config::ExecutionOptions;
+use datafusion::execution::context::SessionConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::error::Error;
+use crate::grant::GrantPool;
 use crate::merge_share::MergeShare;
+use crate::peak_memory::PeakMemory;
 
 /// How many of the largest consumers an out-of-memory message names.
 const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
@@ -29,13 +33,11 @@ pub struct MemoryLimits {
     pub spill_bytes_max: u64,
 }
 
-/// A pool in which operators that can spill share `bytes` fairly and others take what is left.
-/// The grant of one query, or the whole node's.
-pub(crate) fn memory_pool(bytes: usize) -> Arc<dyn MemoryPool> {
-    // Half of it for the merges of all partitions, of which there are about as many as cores.
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let shared = MergeShare::new(FairSpillPool::new(bytes), bytes / 2 / cores);
-    Arc::new(TrackConsumersPool::new(shared, CONSUMERS_REPORTED))
+/// A pool of `bytes`, and the part of it that knows its size.
+fn memory_pool(bytes: usize) -> (Arc<dyn MemoryPool>, Arc<GrantPool>) {
+    let grant = Arc::new(GrantPool::new(bytes));
+    let shared = MergeShare::new(Arc::clone(&grant));
+    (Arc::new(TrackConsumersPool::new(shared, CONSUMERS_REPORTED)), grant)
 }
 
 /// The environment of the whole node. Empties the spill directory: what is in it was left by a
@@ -51,17 +53,69 @@ pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
         .with_max_temp_directory_size(limits.spill_bytes_max);
     RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
-        .with_memory_pool(memory_pool(limits.memory_bytes))
+        .with_memory_pool(memory_pool(limits.memory_bytes).0)
         .build_arc()
         .map_err(Error::Runtime)
 }
 
-/// An environment that shares the node's disk and caches but may reserve only `memory_bytes`:
-/// the grant that workload management gave to a query.
-pub(crate) fn query_runtime_env(node: &RuntimeEnv, memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
-    RuntimeEnvBuilder::from_runtime_env(node)
-        .with_memory_pool(memory_pool(memory_bytes))
-        .build_arc()
+/// The memory of one query on one process: its grant from workload management. Spill space and
+/// caches are the node's.
+#[derive(Debug, Clone)]
+pub struct QueryMemory {
+    runtime: Arc<RuntimeEnv>,
+    grant: Arc<GrantPool>,
+    peak: Arc<PeakMemory>,
+}
+
+impl QueryMemory {
+    /// A grant of `bytes` on the node whose environment this is.
+    ///
+    /// # Errors
+    /// If the environment cannot be made, which would be a defect.
+    pub fn new(node: &RuntimeEnv, bytes: usize) -> Result<Self> {
+        let (pool, grant) = memory_pool(bytes);
+        let granted = RuntimeEnvBuilder::from_runtime_env(node).with_memory_pool(pool).build()?;
+        let (runtime, peak) = PeakMemory::measure(&granted)?;
+        Ok(Self { runtime, grant, peak })
+    }
+
+    /// The environment that operators of the query draw on.
+    pub fn runtime_env(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
+    /// What the query may reserve, bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.grant.size()
+    }
+
+    /// What the query has reserved now, bytes.
+    pub fn reserved_bytes(&self) -> usize {
+        self.grant.reserved()
+    }
+
+    /// The most that it had reserved at one time, bytes.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak.peak_bytes()
+    }
+
+    /// Gives it another size. False, and nothing changes, if more is reserved already.
+    pub fn resize(&self, bytes: usize) -> bool {
+        self.grant.resize(bytes)
+    }
+}
+
+/// Fits the options of operators to the memory that they will have.
+pub fn configure_memory(config: &mut SessionConfig, memory_bytes: usize) {
+    let partitions = config.target_partitions().max(1);
+    let execution = &mut config.options_mut().execution;
+    // A sort that spills sorts what it holds in place: merging its batches would take as much
+    // again for their keys, which no reservation covers.
+    execution.sort_in_place_threshold_bytes = memory_bytes;
+    // What a sort keeps back for its merge: a part of the share that a merge may have.
+    let merge_bytes = memory_bytes / 8 / partitions;
+    execution.sort_spill_reservation_bytes =
+        merge_bytes.min(ExecutionOptions::default().sort_spill_reservation_bytes);
 }
 
 #[cfg(test)]
@@ -78,11 +132,13 @@ mod tests {
             spill_bytes_max: 1 << 20,
         };
         let node = runtime_env(&limits).unwrap();
-        let query = query_runtime_env(&node, 1000).unwrap();
+        let memory = QueryMemory::new(&node, 1000).unwrap();
+        let query = memory.runtime_env();
         let reservation = MemoryConsumer::new("test").register(&query.memory_pool);
         reservation.try_grow(1000).unwrap();
         let error = reservation.try_grow(1).unwrap_err().to_string();
         assert!(error.contains("Resources exhausted"), "{error}");
+        assert_eq!((memory.reserved_bytes(), memory.peak_bytes()), (1000, 1000));
         assert!(Arc::ptr_eq(&node.disk_manager, &query.disk_manager));
     }
 }

@@ -6,6 +6,8 @@
 //! that they need. Here no merge gets more than its share; it then takes more passes.
 
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
@@ -18,14 +20,23 @@ const MERGE: &str = "ExternalSorterMerge";
 /// Another pool, with a bound for each merge.
 #[derive(Debug)]
 pub(crate) struct MergeShare<P> {
-    inner: P,
-    /// What a merge may reserve, bytes.
-    share: usize,
+    inner: Arc<P>,
+    /// About as many merges run at the same time: one for each partition.
+    merges: usize,
 }
 
 impl<P: MemoryPool> MergeShare<P> {
-    pub(crate) fn new(inner: P, share: usize) -> Self {
-        Self { inner, share }
+    pub(crate) fn new(inner: Arc<P>) -> Self {
+        let merges = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { inner, merges }
+    }
+
+    /// What a merge may reserve, bytes: the merges of all partitions have half of the pool.
+    fn share(&self) -> usize {
+        match self.inner.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / 2 / self.merges,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        }
     }
 }
 
@@ -58,10 +69,10 @@ impl<P: MemoryPool> MemoryPool for MergeShare<P> {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let is_merge = reservation.consumer().name().starts_with(MERGE);
-        if is_merge && reservation.size() + additional > self.share {
+        if is_merge && reservation.size() + additional > self.share() {
             return Err(DataFusionError::ResourcesExhausted(format!(
                 "a merge of sorted runs may reserve {} bytes",
-                self.share
+                self.share()
             )));
         }
         self.inner.try_grow(reservation, additional)
@@ -80,17 +91,17 @@ impl<P: MemoryPool> MemoryPool for MergeShare<P> {
 mod tests {
     use super::*;
     use datafusion::execution::memory_pool::GreedyMemoryPool;
-    use std::sync::Arc;
 
     #[test]
     fn a_merge_leaves_room_for_others() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(MergeShare::new(GreedyMemoryPool::new(100), 40));
+        let inner = Arc::new(GreedyMemoryPool::new(100));
+        let pool: Arc<dyn MemoryPool> = Arc::new(MergeShare { inner, merges: 1 });
         let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
-        merge.try_grow(40).unwrap();
+        merge.try_grow(50).unwrap();
         assert!(merge.try_grow(1).is_err());
         let other = MemoryConsumer::new("ExternalSorter[0]").register(&pool);
-        other.try_grow(60).unwrap();
+        other.try_grow(50).unwrap();
         drop(merge);
-        assert_eq!(pool.reserved(), 60);
+        assert_eq!(pool.reserved(), 50);
     }
 }

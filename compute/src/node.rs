@@ -2,37 +2,50 @@
 //! space, and how many slices share them.
 //!
 //! ```text
-//! <data directory>/slice_<slice>/<table id>-<segment id>.seg     both ids in hexadecimal
-//! <data directory>/spill/                                        emptied at every start
+//! <data directory>/slice_<slice>/<table id>-<segment id>.seg     all ids in hexadecimal
+//! <data directory>/slice_<slice>/<table id>-<segment id>-<vector id>.dv
+//! <data directory>/spill/                                        emptied at every start; or elsewhere
 //! <data directory>/membership                                    of a node of several: whose it is
 //! ```
 //!
-//! Slices are counted over the whole cluster; a node has files of its own slices only.
+//! Slices are counted over the whole cluster; beside those of its own a node has copies of others.
+//! A copy has the same name and the same bytes as what it is a copy of.
 //!
-//! The node knows no transactions: which segments belong to a table is the leader's knowledge
-//! ([`crate::table::TableVersion`]), and a file that no version names is an orphan
-//! ([`Node::sweep_orphans`]).
+//! The node knows no transactions: which segments belong to a table, and which node keeps copies of
+//! them, is the leader's knowledge ([`crate::table::TableVersion`]), and a file that no version
+//! names is an orphan ([`Node::sweep_orphans`]).
+
+mod deletions;
+mod file;
+mod rewrite;
+
+pub use deletions::{DeletionsOutcome, NewDeletions};
+pub use file::{FileInfo, StoredFile};
+pub use rewrite::{RewriteGoal, RewriteRequest, RewrittenSegments};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::common::Result as QueryResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
-use storage::ids::{SegmentId, SliceId, TableId};
-use storage::io::{Io, TEMPORARY_SUFFIX};
+use storage::deletion_vector::DeletionVector;
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
+use storage::io::{DiskIo, Io, TEMPORARY_SUFFIX};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
 
 use crate::error::{Error, storage_error, with_sqlstate};
 use crate::layout::Layout;
-use crate::memory::{MemoryLimits, query_runtime_env, runtime_env};
+use crate::memory::{MemoryLimits, runtime_env};
+use crate::profile::Profile;
+use file::{COPY_MARK, file_name, is_temporary, parse_file_name};
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -49,8 +62,27 @@ pub struct NodeConfig {
     pub memory_bytes: usize,
     /// Memory for column chunks read from disk, bytes.
     pub cache_bytes: usize,
+    /// Where queries spill; everything in it is removed when the node opens.
+    pub spill_dir: PathBuf,
     /// Disk space for spilling, bytes.
     pub spill_bytes_max: u64,
+    /// What kind of machine it is on.
+    pub profile: Profile,
+}
+
+/// Writes that leave nothing behind.
+#[derive(Debug)]
+struct Abandoned {
+    /// Those of leaders before this one: their segments have smaller ids.
+    before: SegmentId,
+    /// Those that this leader has given up, each with its ids.
+    writes: Vec<Range<u64>>,
+}
+
+impl Default for Abandoned {
+    fn default() -> Self {
+        Self { before: SegmentId(0), writes: Vec::new() }
+    }
 }
 
 /// A compute node's resources, shared by all its queries.
@@ -59,10 +91,13 @@ pub struct Node {
     cache: Arc<ChunkCache>,
     runtime: Arc<RuntimeEnv>,
     segments: Mutex<HashMap<SegmentId, OpenSegment>>,
+    /// Open deletion vectors.
+    vectors: Mutex<HashMap<DeletionVectorId, Arc<DeletionVector>>>,
     /// Where the next EVEN write starts, so that small writes do not all go to one slice.
     next_slice: AtomicUsize,
-    /// Ids of segments of writes that the leader has given up.
-    abandoned: Mutex<Vec<Range<u64>>>,
+    next_copy: AtomicU64,
+    /// Which writes were given up.
+    abandoned: Mutex<Abandoned>,
 }
 
 struct OpenSegment {
@@ -70,28 +105,50 @@ struct OpenSegment {
     segment: Segment,
 }
 
+/// A file of a table on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldFile {
+    /// The table.
+    pub table: TableId,
+    /// The slice.
+    pub slice: SliceId,
+    /// The number of the file ([`StoredFile::number`]).
+    pub number: SegmentId,
+    /// The length of the file.
+    pub byte_count: u64,
+}
+
 impl Node {
-    /// Opens the node on its data directory, which is created if it does not exist, and empties
-    /// the spill space.
+    /// Opens the node on its data directory, which is created if it does not exist, and removes
+    /// what was being written when the process before ended: in its slices and in the spill space.
     pub fn open(config: NodeConfig) -> Result<Arc<Self>, Error> {
         if config.node >= config.layout.nodes() {
             let nodes = config.layout.nodes();
             return Err(Error::NoSuchNode { node: config.node, nodes });
         }
-        for slice in config.layout.slices_of(config.node) {
-            config.io.create_directory(&slice_dir(&config, slice))?;
+        for slice in 0..config.layout.slices() {
+            let directory = slice_dir(&config, slice);
+            config.io.create_directory(&directory)?;
+            for file in config.io.list(&directory)? {
+                if is_temporary(&file) {
+                    config.io.remove(&file)?;
+                }
+            }
         }
-        let spill_dir = config.data_dir.join("spill");
         let limits = MemoryLimits {
             memory_bytes: config.memory_bytes,
-            spill_dir,
+            spill_dir: config.spill_dir.clone(),
             spill_bytes_max: config.spill_bytes_max,
         };
+        let disk = DiskIo::new(Arc::clone(&config.io), config.profile.disk());
+        let config = NodeConfig { io: Arc::new(disk), ..config };
         Ok(Arc::new(Self {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,
             segments: Mutex::default(),
+            vectors: Mutex::default(),
             next_slice: AtomicUsize::new(0),
+            next_copy: AtomicU64::new(0),
             abandoned: Mutex::default(),
             config,
         }))
@@ -122,20 +179,14 @@ impl Node {
         Arc::clone(&self.runtime)
     }
 
-    /// An environment for one query that may reserve `memory_bytes`, its grant from workload
-    /// management; spill space is shared with the node.
-    pub fn query_runtime_env(&self, memory_bytes: usize) -> QueryResult<Arc<RuntimeEnv>> {
-        query_runtime_env(&self.runtime, memory_bytes)
-    }
-
     /// Memory for queries and loads, bytes.
     pub fn memory_bytes(&self) -> usize {
         self.config.memory_bytes
     }
 
-    /// Removes every segment file that `known` does not name, and what an interrupted write left.
-    /// A segment that is being written or waits for its commit is unknown too: those have ids from
-    /// `below` on, and stay.
+    /// Removes every segment and deletion vector whose number `known` does not name, and what an
+    /// interrupted write left. A file that is being written or waits for its commit is unknown too:
+    /// those have numbers from `below` on, and stay.
     /// Returns the number of files removed.
     pub fn sweep_orphans(
         &self,
@@ -169,7 +220,7 @@ impl Node {
         remove: impl Fn(Option<TableId>, Option<SegmentId>) -> bool,
     ) -> Result<usize, Error> {
         let mut removed = 0;
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             let directory = slice_dir(&self.config, slice);
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
@@ -182,17 +233,24 @@ impl Node {
         Ok(removed)
     }
 
-    /// Removes segments that no snapshot sees any more: of a write that did not commit, or replaced
-    /// by a later version. Segments that are gone already are skipped.
-    pub fn remove_segments(
+    /// Removes files that no snapshot needs any more: of a write that did not commit, or replaced by a
+    /// later version. Files that are gone already are skipped.
+    pub fn remove_stored(
         &self,
         table: TableId,
-        segments: impl IntoIterator<Item = (SliceId, SegmentId)>,
+        files: impl IntoIterator<Item = (SliceId, StoredFile)>,
     ) -> Result<(), Error> {
-        for (slice, id) in segments {
-            self.segments.lock().remove(&id);
-            self.cache.forget(id);
-            let path = self.segment_path(table, slice, id);
+        for (slice, file) in files {
+            match file {
+                StoredFile::Segment(id) => {
+                    self.segments.lock().remove(&id);
+                    self.cache.forget(id);
+                }
+                StoredFile::DeletionVector(_, id) => {
+                    self.vectors.lock().remove(&id);
+                }
+            }
+            let path = self.file_path(table, slice, file);
             if self.config.io.len(&path)?.is_some() {
                 self.config.io.remove(&path)?;
             }
@@ -204,32 +262,56 @@ impl Node {
     /// given up; if it still runs, it ends with an error and leaves nothing either. Returns the
     /// number of files removed.
     pub fn abandon_segments(&self, table: TableId, ids: Range<u64>) -> Result<usize, Error> {
-        self.abandoned.lock().push(ids.clone());
+        self.abandoned.lock().writes.push(ids.clone());
         self.remove_files(|of, segment| {
             of == Some(table) && segment.is_some_and(|segment| ids.contains(&segment.0))
         })
     }
 
-    /// Whether the segment belongs to a write that was given up.
-    pub(crate) fn is_abandoned(&self, segment: SegmentId) -> bool {
-        self.abandoned.lock().iter().any(|ids| ids.contains(&segment.0))
+    /// Whether a write that makes the file of this number was given up, or its leader replaced.
+    pub(crate) fn is_abandoned(&self, number: SegmentId) -> bool {
+        number < self.abandoned.lock().before || self.is_given_up(number)
+    }
+
+    /// Whether the leader that has opened the node has given up the write that made this file.
+    pub(crate) fn is_given_up(&self, number: SegmentId) -> bool {
+        self.abandoned.lock().writes.iter().any(|ids| ids.contains(&number.0))
     }
 
     /// Gives up all writes of leaders before the one whose first segment this is.
     pub(crate) fn abandon_all_before(&self, first: SegmentId) {
-        let mut abandoned = self.abandoned.lock();
-        abandoned.clear();
-        abandoned.push(0..first.0);
+        *self.abandoned.lock() = Abandoned { before: first, writes: Vec::new() };
     }
 
     /// Whether there is any file in the node's slices.
     pub(crate) fn has_files(&self) -> Result<bool, Error> {
-        for slice in self.own_slices() {
+        for slice in 0..self.config.layout.slices() {
             if !self.config.io.list(&slice_dir(&self.config, slice))?.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The whole segments and deletion vectors that lie in the node's directories, whatever they are. Makes directories
+    /// that are gone.
+    pub(crate) fn held_files(&self) -> Result<Vec<HeldFile>, Error> {
+        let mut held = Vec::new();
+        for slice in 0..self.config.layout.slices() {
+            let directory = slice_dir(&self.config, slice);
+            self.config.io.create_directory(&directory)?;
+            for file in self.config.io.list(&directory)? {
+                let (Some(table), Some(number)) = parse_file_name(&file) else { continue };
+                if is_temporary(&file) {
+                    continue;
+                }
+                // It may be removed while we look.
+                let Some(byte_count) = self.config.io.len(&file)? else { continue };
+                let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
+                held.push(HeldFile { table, slice, number, byte_count });
+            }
+        }
+        Ok(held)
     }
 
     /// Where the node's files are.
@@ -239,10 +321,21 @@ impl Node {
 
     /// The file of a segment.
     pub fn segment_path(&self, table: TableId, slice: SliceId, segment: SegmentId) -> PathBuf {
-        self.config
-            .data_dir
-            .join(format!("slice_{}", slice.0))
-            .join(format!("{:08x}-{:016x}.seg", table.0, segment.0))
+        self.file_path(table, slice, StoredFile::Segment(segment))
+    }
+
+    /// Where a file of a slice is.
+    pub fn file_path(&self, table: TableId, slice: SliceId, file: StoredFile) -> PathBuf {
+        let directory = self.config.data_dir.join(format!("slice_{}", slice.0));
+        directory.join(file_name(table, file))
+    }
+
+    /// A file to which the file of that path may be copied; each time another.
+    pub(crate) fn copy_path(&self, path: &Path) -> PathBuf {
+        let number = self.next_copy.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{COPY_MARK}{number}{TEMPORARY_SUFFIX}"));
+        PathBuf::from(name)
     }
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
@@ -262,8 +355,8 @@ impl Node {
         info: &SegmentInfo,
         schema: &Arc<TableSchema>,
     ) -> QueryResult<Segment> {
-        if !self.own_slices().contains(&(slice.0 as usize)) {
-            let message = format!("slice {} is not on node {}", slice.0, self.id());
+        if slice.0 as usize >= self.config.layout.slices() {
+            let message = format!("there is no slice {} in the cluster", slice.0);
             return Err(with_sqlstate("XX000", message));
         }
         if let Some(open) = self.segments.lock().get(&info.id) {
@@ -294,15 +387,4 @@ impl fmt::Debug for Node {
 
 fn slice_dir(config: &NodeConfig, slice: usize) -> PathBuf {
     config.data_dir.join(format!("slice_{slice}"))
-}
-
-/// The ids in the name of a segment's file, also of one that is still being written; a name that is
-/// not wholly of our making has no segment id.
-fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId>) {
-    let Some((table, rest)) = file.file_name().and_then(|n| n.to_str()?.split_once('-')) else {
-        return (None, None);
-    };
-    let name = rest.strip_suffix(TEMPORARY_SUFFIX).unwrap_or(rest);
-    let segment = name.strip_suffix(".seg").and_then(|id| u64::from_str_radix(id, 16).ok());
-    (u32::from_str_radix(table, 16).ok().map(TableId), segment.map(SegmentId))
 }

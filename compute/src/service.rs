@@ -1,5 +1,6 @@
 //! What the leader tells a node beside queries: which cluster and epoch it belongs to, whether it is
-//! alive, and which files can go.
+//! alive, which files it has, which can go and which to copy from another node, which rows are
+//! deleted, and what the catalog says.
 //!
 //! A node starts closed and executes nothing. The leader opens it, with its epoch: a number that
 //! grows with each start of a leader, so that a leader that was replaced can no longer do anything.
@@ -13,7 +14,9 @@
 
 pub(crate) mod messages;
 
+mod catalog_copy;
 mod client;
+mod copy;
 mod membership;
 
 #[cfg(test)]
@@ -23,20 +26,25 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
+use self::catalog_copy::CatalogDirectory;
 use self::membership::Membership;
 use self::messages::{
-    AbandonWrite, Action, ControlReply, ControlRequest, OpenNode, RemoveSegments,
+    AbandonWrite, Action, ControlReply, ControlRequest, CopiedCatalog, HeldFileProto, OpenNode,
+    Part, RemoveSegments, RewriteSlice, RewrittenProto, StoreCatalog, WriteDeletions,
 };
-use crate::error::with_sqlstate;
+use crate::codec::table::DeletionsProto;
+use crate::error::{chain, storage_error, with_sqlstate};
 use crate::exchange::Tasks;
-use crate::node::Node;
+use crate::node::{DeletionsOutcome, HeldFile, Node};
 use crate::placement;
 
-pub use client::{KnownTable, NodeClient, OpenRequest};
+pub use catalog_copy::{CatalogCopy, CatalogPart};
+pub use client::{CopyItem, KnownTable, NodeClient, OpenRequest};
+pub(crate) use copy::{copy_files, send_file};
 
 /// The node's side.
 pub(crate) struct NodeService {
@@ -49,12 +57,28 @@ pub(crate) struct NodeService {
     /// The last epoch at whose opening files were removed to the end; held by whatever removes
     /// files.
     swept: Mutex<u64>,
+    /// What the node has kept on disk since it was opened.
+    membership: Mutex<Option<Membership>>,
+}
+
+/// What was done.
+#[derive(Default)]
+struct Done {
+    removed: u64,
+    files: Vec<HeldFile>,
 }
 
 impl NodeService {
     pub(crate) fn new(node: Arc<Node>, tasks: Arc<Tasks>) -> Self {
         let (boot, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { node, tasks, boot, epoch: AtomicU64::new(0), swept: Mutex::new(0) }
+        Self {
+            node,
+            tasks,
+            boot,
+            epoch: AtomicU64::new(0),
+            swept: Mutex::new(0),
+            membership: Mutex::default(),
+        }
     }
 
     /// Whether a task may run that a leader of this epoch sends.
@@ -69,34 +93,134 @@ impl NodeService {
 
     /// Does what is asked; what goes wrong is in the answer.
     pub(crate) fn answer(&self, request: ControlRequest) -> ControlReply {
-        let done = self.act(request);
-        ControlReply {
-            node: self.node.id() as u64,
-            boot: self.boot,
-            epoch: self.epoch.load(Ordering::Acquire),
-            removed: *done.as_ref().unwrap_or(&0),
-            error: done.err().unwrap_or_default(),
+        let epoch = request.epoch;
+        let mut reply = ControlReply { node: self.node.id() as u64, ..ControlReply::default() };
+        match request.action {
+            Some(Action::WriteDeletions(write)) => {
+                if let Err((sqlstate, error)) = self.write_deletions(epoch, &write, &mut reply) {
+                    reply.sqlstate = sqlstate;
+                    reply.error = error;
+                }
+            }
+            Some(Action::Rewrite(rewrite)) => {
+                if let Err((sqlstate, error)) = self.rewrite(epoch, &rewrite, &mut reply) {
+                    reply.sqlstate = sqlstate;
+                    reply.error = error;
+                }
+            }
+            Some(Action::FetchCatalog(_)) => match self.fetch_catalog() {
+                Ok(catalog) => reply.catalog = catalog,
+                Err(error) => reply.error = error,
+            },
+            action => match self.act(ControlRequest { epoch, action }) {
+                Ok(Done { removed, files }) => {
+                    reply.removed = removed;
+                    reply.files = files.into_iter().map(HeldFileProto::from).collect();
+                }
+                Err(error) => reply.error = error,
+            },
         }
+        reply.boot = self.boot;
+        reply.epoch = self.epoch.load(Ordering::Acquire);
+        reply
     }
 
-    fn act(&self, request: ControlRequest) -> Result<u64, String> {
+    /// Writes deletion vectors. Removes nothing, so that it waits for nobody; what it writes for a
+    /// leader that is replaced meanwhile it removes again.
+    fn write_deletions(
+        &self,
+        epoch: u64,
+        write: &WriteDeletions,
+        reply: &mut ControlReply,
+    ) -> Result<(), (String, String)> {
+        self.check_open(epoch).map_err(|error| ("57P03".to_owned(), error))?;
+        let wrong = |error: DataFusionError| ("XX000".to_owned(), error.strip_backtrace());
+        for vector in &write.vectors {
+            let new = vector.to_new().map_err(wrong)?;
+            let written = self.node.write_deletions(TableId(write.table), &new);
+            match written.map_err(|error| (error.sqlstate().to_owned(), chain(&error)))? {
+                DeletionsOutcome::Written(info) => reply.vectors.push(DeletionsProto::new(&info)),
+                DeletionsOutcome::Conflict => {
+                    reply.conflict = true;
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites a slice for VACUUM; takes as long as it takes, and ends when its ids are given up.
+    fn rewrite(
+        &self,
+        epoch: u64,
+        rewrite: &RewriteSlice,
+        reply: &mut ControlReply,
+    ) -> Result<(), (String, String)> {
+        self.check_open(epoch).map_err(|error| ("57P03".to_owned(), error))?;
+        let wrong = |error: DataFusionError| ("XX000".to_owned(), error.strip_backtrace());
+        let request = rewrite.to_request(&self.node).map_err(wrong)?;
+        let rewritten = self.node.rewrite_slice(&request);
+        let rewritten = rewritten.map_err(|error| (error.sqlstate().to_owned(), chain(&error)))?;
+        let Some(rewritten) = rewritten else {
+            return Err(("57014".to_owned(), "the rewrite was given up".to_owned()));
+        };
+        reply.rewritten = rewritten.iter().map(RewrittenProto::new).collect();
+        Ok(())
+    }
+
+    fn act(&self, request: ControlRequest) -> Result<Done, String> {
         let action = request.action.ok_or("a request asks for nothing")?;
         if let Action::Heartbeat(_) = action {
             // It never waits for files to be removed.
             self.check_open(request.epoch)?;
-            return Ok(0);
+            return Ok(Done::default());
         }
         // A request may have waited here while another leader took over.
         let mut swept = self.swept.lock();
         if let Action::Open(open) = action {
-            return self.open(request.epoch, &open, &mut swept);
+            return removed(self.open(request.epoch, &open, &mut swept));
         }
         self.check_open(request.epoch)?;
         match action {
-            Action::Open(_) | Action::Heartbeat(_) => Ok(0),
-            Action::RemoveSegments(segments) => self.remove(&segments),
-            Action::AbandonWrite(write) => self.abandon(&write),
+            Action::Open(_)
+            | Action::Heartbeat(_)
+            | Action::FetchCatalog(_)
+            | Action::WriteDeletions(_)
+            | Action::Rewrite(_) => Ok(Done::default()),
+            Action::StoreCatalog(store) => removed(self.store_catalog(request.epoch, store)),
+            Action::RemoveSegments(segments) => removed(self.remove(&segments)),
+            Action::AbandonWrite(write) => removed(self.abandon(&write)),
+            Action::Inventory(_) => self.inventory(),
         }
+    }
+
+    /// Makes a copied file one of the node's, by calling `place`: unless its leader was replaced or
+    /// has given the file of that number up meanwhile.
+    pub(crate) fn publish(
+        &self,
+        epoch: u64,
+        number: SegmentId,
+        place: impl FnOnce() -> storage::error::Result<()>,
+    ) -> Result<()> {
+        // Nobody looks which files there are and can go while one comes.
+        let _swept = self.swept.lock();
+        self.check_leader(epoch)?;
+        // A leader has files of those before it copied too.
+        if self.node.is_given_up(number) {
+            return Err(with_sqlstate("57P03", "the leader has given up the write"));
+        }
+        place().map_err(storage_error)
+    }
+
+    /// Whether a leader of this epoch may ask.
+    pub(crate) fn check_leader(&self, epoch: u64) -> Result<()> {
+        let refused = |reason| format!("compute node {}: {reason}", self.node.id());
+        self.check_open(epoch).map_err(|reason| with_sqlstate("57P03", refused(reason)))
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     fn check_open(&self, epoch: u64) -> Result<(), String> {
@@ -161,20 +285,63 @@ impl NodeService {
                 own.cluster, asked.cluster
             )),
             Some(own) if own.epoch > epoch => Err(taken_over(own.epoch)),
-            Some(own) if own == asked => Ok(()),
+            Some(own) if own == asked => {
+                *self.membership.lock() = Some(asked);
+                Ok(())
+            }
             None if self.node.has_files().map_err(|error| error.to_string())? => {
                 let text = "it has tables of a cluster that it does not know; use an empty data \
                             directory";
                 Err(text.to_owned())
             }
-            Some(_) | None => asked.write(io, data_dir),
+            Some(_) | None => {
+                asked.write(io, data_dir)?;
+                *self.membership.lock() = Some(asked);
+                Ok(())
+            }
         }
     }
 
+    fn store_catalog(&self, epoch: u64, store: StoreCatalog) -> Result<u64, String> {
+        let Part { number, content, .. } = store.part.ok_or("a catalog without content")?;
+        let part = CatalogPart { epoch, number, content };
+        let directory = self.catalog_directory();
+        match store.is_base {
+            true => directory.store_base(&part)?,
+            false => directory.store_record(&part)?,
+        }
+        Ok(0)
+    }
+
+    fn fetch_catalog(&self) -> Result<Option<CopiedCatalog>, String> {
+        let _no_other_action = self.swept.lock();
+        let Some(copy) = self.catalog_directory().read()? else { return Ok(None) };
+        let membership = Membership::read(self.node.io().as_ref(), self.node.data_dir())?;
+        let part = |CatalogPart { epoch, number, content }| Part { epoch, number, content };
+        let parts = std::iter::once(copy.base).chain(copy.records).map(part).collect();
+        Ok(Some(CopiedCatalog { parts, epoch: membership.map_or(0, |own| own.epoch) }))
+    }
+
+    fn catalog_directory(&self) -> CatalogDirectory<'_> {
+        CatalogDirectory::new(self.node.io().as_ref(), self.node.data_dir())
+    }
+
+    /// The node's files. A directory that was emptied under the running node gets its membership
+    /// back, without which the node would not take what is copied to it for its own after a restart.
+    fn inventory(&self) -> Result<Done, String> {
+        let (io, data_dir) = (self.node.io().as_ref(), self.node.data_dir());
+        let files = self.node.held_files().map_err(|error| error.to_string())?;
+        let own = *self.membership.lock();
+        if let (Some(own), None) = (own, Membership::read(io, data_dir)?) {
+            own.write(io, data_dir)?;
+        }
+        Ok(Done { removed: 0, files })
+    }
+
     fn remove(&self, segments: &RemoveSegments) -> Result<u64, String> {
-        let removed = segments.segments.iter().map(|one| (SliceId(one.slice), SegmentId(one.id)));
+        let removed = segments.segments.iter().map(|one| (SliceId(one.slice), one.to_file()));
         self.node
-            .remove_segments(TableId(segments.table), removed)
+            .remove_stored(TableId(segments.table), removed)
             .map_err(|error| error.to_string())?;
         Ok(segments.segments.len() as u64)
     }
@@ -184,6 +351,10 @@ impl NodeService {
         let removed = self.node.abandon_segments(TableId(write.table), ids);
         removed.map(|removed| removed as u64).map_err(|error| error.to_string())
     }
+}
+
+fn removed(removed: Result<u64, String>) -> Result<Done, String> {
+    Ok(Done { removed: removed?, files: Vec::new() })
 }
 
 fn taken_over(epoch: u64) -> String {

@@ -3,6 +3,9 @@
 //! Row counts and NULL counts are exact, because a version is fixed. Bounds are exact where a bound
 //! is a value of the column: text bounds are cut, and NaN is in no bounds. Counts of distinct
 //! values are estimates. Exact figures may answer a query (`count(*)`, `min`, `max`) without a scan.
+//!
+//! Where rows are deleted the number of those left is still exact. All else is known of all rows, so
+//! that it bounds what is left: only that there are no NULLs stays a fact.
 
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
@@ -15,14 +18,29 @@ use crate::table::TableVersion;
 
 /// The statistics of all columns of the table, merged over its segments.
 pub(crate) fn table_statistics(version: &TableVersion) -> Statistics {
-    let columns: Vec<ColumnStatistics> =
-        version.schema.columns.iter().map(|column| column_statistics(version, column)).collect();
+    let has_deletions = version.has_deletions();
+    let of_column = |column: &Column| {
+        let statistics = column_statistics(version, column);
+        if has_deletions { without_deleted(statistics) } else { statistics }
+    };
+    let mut columns: Vec<ColumnStatistics> = version.schema.columns.iter().map(of_column).collect();
+    // The row ids, if there are any.
+    columns.resize(version.arrow_schema.fields().len(), ColumnStatistics::new_unknown());
     let bytes = columns.iter().map(|c| c.byte_size).fold(Precision::Exact(0), |a, b| a.add(&b));
     Statistics {
         num_rows: Precision::Exact(to_count(version.row_count())),
         total_byte_size: bytes.to_inexact(),
         column_statistics: columns,
     }
+}
+
+/// What is still known of a column some of whose rows are deleted.
+fn without_deleted(statistics: ColumnStatistics) -> ColumnStatistics {
+    let null_count = match statistics.null_count {
+        none @ Precision::Exact(0) => none,
+        some => some.to_inexact(),
+    };
+    ColumnStatistics { null_count, ..statistics.to_inexact() }
 }
 
 fn column_statistics(version: &TableVersion, column: &Column) -> ColumnStatistics {

@@ -4,16 +4,18 @@
 //! A version never changes. A query plans and scans one version of each table, so that it sees one
 //! snapshot however long it runs.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, Statistics, internal_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use storage::ids::TableId;
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{SegmentId, TableId};
 use storage::schema::TableSchema;
 use storage::statistics::SegmentInfo;
 
@@ -28,11 +30,18 @@ use crate::statistics::table_statistics;
 pub enum Distribution {
     /// DISTSTYLE EVEN: any row on any slice.
     Even,
-    /// DISTSTYLE ALL: every node has all rows, under its first slice.
+    /// DISTSTYLE ALL: every node has all rows, as copies of the first slice.
     All,
     /// DISTSTYLE KEY: by the hash of the column at this position.
     Key(usize),
 }
+
+/// The deletion vectors of a table: for each segment with deleted rows the one that counts.
+pub type Deletions = Arc<HashMap<SegmentId, Arc<DeletionVectorInfo>>>;
+
+/// The column of row ids, after the columns of a table ([`TableVersion::with_row_ids`]): a
+/// [`storage::ids::RowId`] packed into a BIGINT.
+pub use sql::ROW_ID_COLUMN;
 
 /// A table as of a snapshot.
 #[derive(Debug, Clone)]
@@ -43,24 +52,49 @@ pub struct TableVersion {
     pub name: String,
     /// Columns and sort key as segments store them.
     pub schema: Arc<TableSchema>,
-    /// The same columns for plans, in the same order and with the same types; may carry metadata.
+    /// The same columns for plans, in the same order and with the same types; may carry metadata, and
+    /// [`ROW_ID_COLUMN`] may follow.
     pub arrow_schema: SchemaRef,
     /// How rows are divided among slices.
     pub distribution: Distribution,
     /// [`placement::fingerprint`] of the process that placed the rows of a KEY table.
     pub placement_fingerprint: u64,
-    /// The segments of each slice of the cluster, in the order in which they were written. An ALL
-    /// table has a copy of all its rows under the first slice of each node.
+    /// The segments of each slice of the cluster, in the order in which they were written. All rows
+    /// of an ALL table belong to the first slice, of which every node has a copy.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
+    /// The rows of these segments that are deleted.
+    pub deletions: Deletions,
 }
 
 impl TableVersion {
-    /// The number of rows.
+    /// The number of rows that are not deleted.
     pub fn row_count(&self) -> u64 {
-        self.segments().map(|segment| segment.row_count).sum()
+        self.segments().map(|segment| self.live_rows(segment)).sum()
     }
 
-    /// The segments that together hold every row once: of an ALL table those of one node.
+    /// Whether any row that [`TableVersion::segments`] hold is deleted.
+    pub fn has_deletions(&self) -> bool {
+        !self.deletions.is_empty()
+            && self.segments().any(|segment| self.deletions.contains_key(&segment.id))
+    }
+
+    /// The rows of a segment that are not deleted.
+    pub fn live_rows(&self, segment: &SegmentInfo) -> u64 {
+        let deleted = self.deletions.get(&segment.id).map_or(0, |vector| vector.deleted_rows);
+        segment.row_count.saturating_sub(deleted)
+    }
+
+    /// The same version, whose scans can tell which rows they give: the target of DELETE and UPDATE.
+    #[must_use]
+    pub fn with_row_ids(&self) -> Self {
+        let row_id = Arc::new(Field::new(ROW_ID_COLUMN, DataType::Int64, false));
+        let fields = self.arrow_schema.fields().iter().map(Arc::clone).chain([row_id]);
+        let metadata = self.arrow_schema.metadata().clone();
+        let schema = Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata);
+        Self { arrow_schema: Arc::new(schema), ..self.clone() }
+    }
+
+    /// The segments that together hold every row once: of an ALL table those of the first slice.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentInfo>> {
         let slices = match self.distribution {
             Distribution::All => self.slices.len().min(1),

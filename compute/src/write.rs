@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What is written is durable but visible to nobody: the caller hands the segments to the leader's
-//! commit, or gives them up with [`crate::node::Node::remove_segments`]. If the write fails or is
+//! commit, or gives them up with [`crate::node::Node::remove_stored`]. If the write fails or is
 //! dropped half way, it removes its files itself.
 
 mod buffer;
@@ -42,6 +42,8 @@ use crate::table::{Distribution, TableVersion};
 pub struct WriteTarget {
     /// The table. The input has its columns, in this order and with these types.
     pub version: Arc<TableVersion>,
+    /// The slices of the cluster that are written: those of one node, which need not be this one.
+    pub slices: Range<usize>,
     /// Gives out ids of segments; every id once.
     pub new_segment_id: Arc<dyn Fn() -> SegmentId + Send + Sync>,
 }
@@ -169,7 +171,7 @@ impl Write {
     }
 }
 
-/// Sends rows to slices, which are counted within the node.
+/// Sends rows to slices, which are counted within those that are written.
 enum Splitter {
     Key { splitter: KeySplitter, own: Range<usize> },
     Even,
@@ -182,7 +184,7 @@ impl Splitter {
             Distribution::Key(key) => {
                 let name = &target.version.schema.columns[key].name;
                 let splitter = KeySplitter::new(key, name, node.layout().slices())?;
-                Self::Key { splitter, own: node.own_slices() }
+                Self::Key { splitter, own: target.slices.clone() }
             }
             Distribution::Even => Self::Even,
             Distribution::All => Self::All,

@@ -1,5 +1,7 @@
 //! Configuration: the command line's choices and the TOML file, parsed once and then passed down.
 
+pub use compute::profile::Profile;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use compute::object_storage::ObjectStoreConfig;
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, code};
 
 /// What a server needs to start. No Debug: it holds secrets.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct Config {
     pub slices: usize,
     /// The superuser's password at first start; generated when absent.
     pub initial_password: Option<String>,
+    /// First make a lost catalog again from the copies that the nodes have.
+    pub restore_catalog: bool,
     /// What the configuration file says.
     pub file: FileConfig,
 }
@@ -35,6 +39,8 @@ pub struct FileConfig {
     pub data_dir: Option<PathBuf>,
     /// The address of the process's port; `start` takes it from the command line.
     pub listen: Option<SocketAddr>,
+    /// What kind of machine the nodes are on; `start` takes it from the command line.
+    pub profile: Option<Profile>,
     /// Redshift's parameter group.
     pub parameters: Parameters,
     /// Which object stores COPY may reach.
@@ -43,6 +49,8 @@ pub struct FileConfig {
     pub tls: TlsConfig,
     /// Memory of the node.
     pub memory: MemoryConfig,
+    /// What the server does without being asked.
+    pub maintenance: MaintenanceConfig,
     /// The nodes of a cluster of several processes.
     pub cluster: ClusterConfig,
     /// The file itself.
@@ -59,6 +67,9 @@ pub struct ClusterConfig {
     pub nodes: Vec<String>,
     /// Slices of each node, at least 2.
     pub slices_per_node: Option<usize>,
+    /// How many nodes keep each segment, the one that it belongs to included; 2 if absent. The
+    /// leader's matters.
+    pub copies: Option<usize>,
     /// Which of the nodes this process is, counted from 0; none for the leader.
     pub node: Option<usize>,
     /// PEM: the certificate of the authority that has signed those of all processes.
@@ -88,8 +99,12 @@ pub struct ComputeConfig {
     pub memory_bytes: usize,
     /// Memory for column chunks, bytes.
     pub cache_bytes: usize,
+    /// Where queries spill.
+    pub spill_dir: PathBuf,
     /// Disk space for spilling, bytes.
     pub spill_bytes_max: u64,
+    /// What kind of machine it is on.
+    pub profile: Profile,
     /// What loads may reach.
     pub object_store: ObjectStoreConfig,
     /// Whether it ends with the process that has started it.
@@ -107,6 +122,17 @@ impl ClusterConfig {
         }
         Layout::new(self.nodes.len(), slices)
             .ok_or_else(|| Error::Config("the cluster has no slices".into()))
+    }
+
+    /// How many nodes keep each segment.
+    pub fn copies(&self) -> Result<usize> {
+        const COPIES: usize = 2;
+        let (copies, nodes) = (self.copies.unwrap_or(COPIES), self.nodes.len());
+        if copies == 0 || copies > nodes {
+            let text = format!("a cluster of {nodes} nodes cannot keep {copies} copies");
+            return Err(Error::Config(text));
+        }
+        Ok(copies)
     }
 
     /// The addresses of the nodes.
@@ -141,14 +167,18 @@ impl ComputeConfig {
             Some(path) => FileConfig::read(Some(path))?.object_store,
             None => file.object_store,
         };
+        let data_dir = file.data_dir.ok_or_else(|| needs("data_dir"))?;
+        let profile = file.profile.unwrap_or_default();
         Ok(Self {
-            data_dir: file.data_dir.ok_or_else(|| needs("data_dir"))?,
+            spill_dir: file.memory.spill_dir(&data_dir),
+            data_dir,
+            profile,
             listen: file.listen.ok_or_else(|| needs("listen"))?,
             layout,
             node: file.cluster.node.ok_or_else(|| needs("[cluster] node"))?,
             identity: file.cluster.identity()?,
-            memory_bytes: file.memory.query_bytes(),
-            cache_bytes: file.memory.cache_bytes(),
+            memory_bytes: file.memory.query_bytes(profile),
+            cache_bytes: file.memory.cache_bytes(profile),
             spill_bytes_max: file.memory.spill_bytes(),
             object_store,
             supervised,
@@ -170,6 +200,8 @@ pub struct Parameters {
     pub idle_session_timeout: u64,
     /// Close a session that idles in a transaction longer, seconds; 0 is never.
     pub idle_in_transaction_session_timeout: u64,
+    /// Queues, slots and rules of workload management; none is one queue of five slots.
+    pub wlm_json_configuration: Option<String>,
 }
 
 impl Default for Parameters {
@@ -180,7 +212,49 @@ impl Default for Parameters {
             max_connections: 500,
             idle_session_timeout: 4 * 3600,
             idle_in_transaction_session_timeout: 6 * 3600,
+            wlm_json_configuration: None,
         }
+    }
+}
+
+impl Parameters {
+    /// Takes the value that ALTER SYSTEM gives to a parameter.
+    ///
+    /// # Errors
+    /// If there is no such parameter or it cannot have that value.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let invalid = || {
+            let message = format!("invalid value for parameter \"{name}\": \"{value}\"");
+            Error::statement(code::INVALID_PARAMETER_VALUE, message)
+        };
+        let number = || value.trim().parse::<u64>().map_err(|_| invalid());
+        match name {
+            "require_ssl" => {
+                self.require_ssl = match value.trim().to_ascii_lowercase().as_str() {
+                    "on" | "true" | "1" => true,
+                    "off" | "false" | "0" => false,
+                    _ => return Err(invalid()),
+                };
+            }
+            "statement_timeout" => self.statement_timeout = number()?,
+            "max_connections" => {
+                let connections = usize::try_from(number()?).map_err(|_| invalid())?;
+                if connections == 0 {
+                    return Err(invalid());
+                }
+                self.max_connections = connections;
+            }
+            "idle_session_timeout" => self.idle_session_timeout = number()?,
+            "idle_in_transaction_session_timeout" => {
+                self.idle_in_transaction_session_timeout = number()?;
+            }
+            "wlm_json_configuration" => self.wlm_json_configuration = Some(value.to_owned()),
+            _ => {
+                let message = format!("unrecognized configuration parameter \"{name}\"");
+                return Err(Error::statement(code::UNDEFINED_OBJECT, message));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -194,6 +268,20 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
 }
 
+/// What the server does without being asked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaintenanceConfig {
+    /// VACUUM tables with many deleted rows or many small segments, when there is time.
+    pub automatic_vacuum: bool,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { automatic_vacuum: true }
+    }
+}
+
 /// Memory of the node, bytes; absent values are derived from the machine.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -204,6 +292,8 @@ pub struct MemoryConfig {
     pub cache_bytes: Option<u64>,
     /// Disk space that spilling queries may take.
     pub spill_bytes: Option<u64>,
+    /// Where they do, in a folder of the process's own; absent, in the data directory.
+    pub spill_dir: Option<PathBuf>,
 }
 
 impl FileConfig {
@@ -220,15 +310,26 @@ impl FileConfig {
 }
 
 impl MemoryConfig {
+    /// Where a process with this data directory spills: a folder that is only its own, since it is
+    /// emptied at every start.
+    pub fn spill_dir(&self, data_dir: &Path) -> PathBuf {
+        let Some(elsewhere) = &self.spill_dir else { return data_dir.join("spill") };
+        let whose = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        let whose = whose.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
+        elsewhere.join(format!("blueshift-spill{whose}"))
+    }
+
     /// The share of the machine's memory that queries may hold.
-    fn query_bytes(&self) -> usize {
-        let bytes = self.query_bytes.unwrap_or_else(|| machine_memory_bytes() / 3);
+    fn query_bytes(&self, profile: Profile) -> usize {
+        let bytes = self.query_bytes;
+        let bytes = bytes.unwrap_or_else(|| profile.query_bytes(machine_memory_bytes()));
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// The share of the machine's memory for opened column chunks.
-    fn cache_bytes(&self) -> usize {
-        let bytes = self.cache_bytes.unwrap_or_else(|| machine_memory_bytes() / 8);
+    fn cache_bytes(&self, profile: Profile) -> usize {
+        let bytes = self.cache_bytes;
+        let bytes = bytes.unwrap_or_else(|| profile.cache_bytes(machine_memory_bytes()));
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -245,6 +346,11 @@ impl Config {
         self.data_dir.join("catalog.sqlite")
     }
 
+    /// What kind of machine the nodes are on.
+    pub fn profile(&self) -> Profile {
+        self.file.profile.unwrap_or_default()
+    }
+
     /// How long a client may take to authenticate.
     pub fn authentication_timeout(&self) -> Duration {
         Duration::from_secs(10)
@@ -252,12 +358,12 @@ impl Config {
 
     /// The share of the machine's memory that queries may hold.
     pub fn query_memory_bytes(&self) -> usize {
-        self.file.memory.query_bytes()
+        self.file.memory.query_bytes(self.profile())
     }
 
     /// The share of the machine's memory for opened column chunks.
     pub fn cache_bytes(&self) -> usize {
-        self.file.memory.cache_bytes()
+        self.file.memory.cache_bytes(self.profile())
     }
 
     /// Disk space that spilling queries may take in all.

@@ -3,41 +3,47 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::future::Future;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use chrono::Utc;
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
-use compute::service::KnownTable;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use storage::ids::{SegmentId, TableId};
 use storage::io::RealIo;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 
+use crate::activity::Activity;
 use crate::authentication::ScramVerifier;
 use crate::catalog::log::CatalogLog;
 use crate::catalog::{Change, DistributionStyle, SchemaEntry, TableColumn, TableEntry, UserEntry};
-use crate::cluster::{Cluster, ClusterFiles, Known, NodeSet, NodeSetParts};
-use crate::config::Config;
+use crate::cluster::{CatchUp, Cluster, ClusterFiles, Known, NodeSet, NodeSetParts, Wanted, epoch};
+use crate::config::{Config, Parameters};
 use crate::error::{Error, Result};
-use crate::planner::{Planner, panic_text};
-use crate::transaction::manager::TransactionManager;
+use crate::pgwire::registry::Registry;
+use crate::planner::Planner;
+use crate::query_threads::QueryThreads;
+use crate::session::Clock;
+use crate::session::temporary::drop_leftovers;
+use crate::transaction::manager::{CatalogCopies, Derived, TransactionManager};
+use crate::vacuum::automatic;
+use crate::workload::{CONFIGURATION, Workload};
 
 /// The superuser of a new cluster.
 pub const SUPERUSER: &str = "awsuser";
 /// The database of a new cluster.
 pub const DATABASE: &str = "dev";
 /// The schema that everybody may create in.
-const PUBLIC: &str = "public";
+pub(crate) const PUBLIC: &str = "public";
 
 /// The shared parts of a running server.
 pub struct Engine {
@@ -49,15 +55,36 @@ pub struct Engine {
     pub cluster: Cluster,
     /// What COPY may reach.
     pub object_storage: ObjectStorage,
+    /// The time.
+    pub clock: Clock,
+    /// Which connections there are, and how to reach into them.
+    pub registry: Arc<Registry>,
+    /// Who is connected, and what they run.
+    pub activity: Arc<Activity>,
+    /// Which query runs now, and with how much memory.
+    pub workload: Arc<Workload>,
     /// Plans statements.
     pub planner: Planner,
-    /// Where CPU-bound query work runs; apart from the connections', so that a busy query never
-    /// delays a cancel. Always there until the engine goes.
-    query_runtime: Option<Runtime>,
+    /// Where query work runs.
+    pub query_threads: QueryThreads,
+    /// What goes on beside the sessions.
+    background: Mutex<JoinSet<()>>,
+    /// Held by the one VACUUM that runs.
+    vacuum: tokio::sync::Mutex<()>,
     /// The scan side of tables seen lately.
-    tables: Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>,
+    tables: Arc<SliceTables>,
     /// Held as long as the server runs: two servers never share a data directory.
     _lock: File,
+}
+
+/// The scan side of tables seen lately, each with what it was made of.
+#[derive(Debug, Default)]
+struct SliceTables(Mutex<HashMap<TableId, (Weak<TableEntry>, Arc<SliceTable>)>>);
+
+impl Derived for Arc<SliceTables> {
+    fn forget_old(&self) {
+        self.0.lock().retain(|_, (known, _)| known.strong_count() > 0);
+    }
 }
 
 impl Engine {
@@ -66,18 +93,34 @@ impl Engine {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let mut log = CatalogLog::open(&config.catalog_path())?;
+        // What nodes must have is asked when they are watched, and then the manager is there.
+        let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());
+        let known: Known = {
+            let manager = Arc::clone(&manager);
+            // Without an answer all files of the nodes would be taken for orphans.
+            Arc::new(move || wanted(manager.get().expect("nodes are watched by then")))
+        };
         let cluster = if config.file.cluster.nodes.is_empty() {
             Cluster::Alone(open_node(&config)?)
         } else {
-            Cluster::Nodes(connect_nodes(&config, &mut log)?)
+            Cluster::Nodes(connect_nodes(&config, &mut log, known)?)
         };
         let files = Arc::new(ClusterFiles(cluster.clone()));
-        let transactions = Arc::new(TransactionManager::new(log, files)?);
-        let manager = Arc::clone(&transactions);
-        let known: Known = Arc::new(move || known_segments(&manager));
+        let copies: Option<Arc<dyn CatalogCopies>> = match &cluster {
+            Cluster::Alone(_) => None,
+            Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
+        };
+        let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
+        let tables = Arc::<SliceTables>::default();
+        transactions.tell_of_commits(Box::new(Arc::clone(&tables)));
+        manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
-            Cluster::Alone(node) => sweep_orphans(node, &known())?,
-            Cluster::Nodes(nodes) => nodes.watch(&known, &Handle::current()),
+            Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
+            Cluster::Nodes(nodes) => {
+                let manager = Arc::clone(&transactions);
+                let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
+                nodes.watch(&catch_up, &Handle::current());
+            }
         }
         let object_storage = ObjectStorage::new(config.file.object_store.clone(), std::env::vars())
             .map_err(|e| Error::Config(e.to_string()))?
@@ -88,26 +131,37 @@ impl Engine {
                 Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env())?
             }
         };
-        let query_runtime = Builder::new_multi_thread()
-            .worker_threads(cluster.layout().slices_per_node())
-            .thread_name("query")
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
+        let query_threads = QueryThreads::start(cluster.layout().slices_per_node())?;
+        let clock: Clock = Arc::new(Utc::now);
+        let workload = open_workload(&config, &transactions, &cluster, &clock)?;
+        workload.watch(&Handle::current());
         Ok(Self {
             config,
             transactions,
             cluster,
             object_storage,
+            activity: Activity::new(Arc::clone(&clock)),
+            clock,
+            registry: Arc::default(),
+            workload,
             planner,
-            query_runtime: Some(query_runtime),
-            tables: Mutex::default(),
+            query_threads,
+            background: Mutex::new(JoinSet::new()),
+            vacuum: tokio::sync::Mutex::default(),
+            tables,
             _lock: lock,
         })
     }
 
-    /// Makes the database and its superuser at first start.
+    /// The cluster's parameters: what the configuration file says, and above it ALTER SYSTEM.
+    pub fn parameters(&self) -> Parameters {
+        parameters(&self.config, &self.transactions)
+    }
+
+    /// Makes the database and its superuser at first start, and ends what a crash has left of
+    /// sessions.
     pub async fn bootstrap(&self) -> Result<()> {
+        drop_leftovers(self).await?;
         if self.transactions.snapshot().user(SUPERUSER).is_some() {
             return Ok(());
         }
@@ -119,8 +173,9 @@ impl Engine {
         transaction.change(Change::PutUser(UserEntry {
             oid: self.transactions.new_oid(),
             name: SUPERUSER.to_owned(),
-            verifier: verifier(&password)?.to_string(),
+            verifier: Some(verifier(&password)?),
             superuser: true,
+            ..UserEntry::default()
         }))?;
         transaction.change(Change::CreateSchema(SchemaEntry {
             oid: self.transactions.new_oid(),
@@ -152,19 +207,50 @@ impl Engine {
     /// The scan side of a table as of a snapshot. The same entry gives the same object, so that
     /// statistics are merged once.
     pub fn slice_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
-        if let Some((known, table)) = self.tables.lock().get(&entry.id)
+        if let Some((known, table)) = self.tables.0.lock().get(&entry.id)
             && known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, entry))
         {
             return Arc::clone(table);
         }
         let version = Arc::new(self.table_version(entry));
         let table = SliceTable::new(version, self.cluster.home());
-        let mut tables = self.tables.lock();
-        // What no snapshot has any more would keep its segments' files.
-        tables.retain(|_, (known, _)| known.strong_count() > 0);
-        tables.insert(entry.id, (Arc::downgrade(entry), Arc::clone(&table)));
-        drop(tables);
+        let made = (Arc::downgrade(entry), Arc::clone(&table));
+        self.tables.0.lock().insert(entry.id, made);
         table
+    }
+
+    /// Begins what goes on beside the sessions, as the configuration wants it.
+    pub fn start_maintenance(self: &Arc<Self>) {
+        if self.config.file.maintenance.automatic_vacuum {
+            self.background.lock().spawn(automatic::run(Arc::downgrade(self)));
+        }
+    }
+
+    /// Whether a query is running.
+    pub fn runs_queries(&self) -> bool {
+        self.query_threads.are_busy()
+    }
+
+    /// Waits until no other VACUUM runs.
+    pub async fn vacuum_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.vacuum.lock().await
+    }
+
+    /// The pace of a VACUUM that somebody waits for.
+    pub fn always_go_on(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        Arc::new(|| true)
+    }
+
+    /// The scan side of a table whose rows a statement changes: with their ids. A table that every node
+    /// has is read once and not by each: its rows are those of the first node's slices then.
+    pub fn target_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {
+        let mut version = self.slice_table(entry).version().with_row_ids();
+        if entry.distribution == DistributionStyle::All && self.cluster.layout().nodes() > 1 {
+            version.distribution = compute::Distribution::Even;
+            let first = self.cluster.layout().slices_of(0);
+            version.slices[first.end..].iter_mut().for_each(Vec::clear);
+        }
+        SliceTable::new(Arc::new(version), self.cluster.home())
     }
 
     /// What the node needs to know of a table.
@@ -181,38 +267,7 @@ impl Engine {
             },
             placement_fingerprint: entry.placement_fingerprint,
             slices: entry.slices.clone(),
-        }
-    }
-
-    /// Runs work on the query threads. Dropping the future stops it; a panic is an error.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let mut tasks = JoinSet::new();
-        tasks.spawn_on(work, &self.query_handle());
-        match tasks.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(error)) if error.is_panic() => {
-                let payload = error.into_panic();
-                Err(Error::Internal(format!("panic: {}", panic_text(&*payload))))
-            }
-            Some(Err(_)) | None => Err(Error::Canceled),
-        }
-    }
-
-    /// The query threads.
-    pub fn query_handle(&self) -> Handle {
-        let runtime = self.query_runtime.as_ref();
-        runtime.expect("the query threads live as long as the engine").handle().clone()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // The last owner may be an async task, where a runtime must not be waited for.
-        if let Some(runtime) = self.query_runtime.take() {
-            runtime.shutdown_background();
+            deletions: Arc::clone(&entry.deletions),
         }
     }
 }
@@ -237,8 +292,10 @@ fn marked_schema(entry: &TableEntry) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn verifier(password: &str) -> Result<ScramVerifier> {
+/// The verifier of a password, in its text form.
+pub fn verifier(password: &str) -> Result<String> {
     ScramVerifier::from_password(password, &SystemRandom::new())
+        .map(|verifier| verifier.to_string())
         .map_err(|e| Error::Internal(e.to_string()))
 }
 
@@ -253,6 +310,57 @@ fn generate_password() -> Result<String> {
     Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }
 
+fn parameters(config: &Config, transactions: &TransactionManager) -> Parameters {
+    let mut parameters = config.file.parameters.clone();
+    for (name, value) in transactions.snapshot().parameters() {
+        // Values were checked before they were kept.
+        if let Err(error) = parameters.set(name, value) {
+            tracing::warn!(name, %error, "a parameter of ALTER SYSTEM is ignored");
+        }
+    }
+    parameters
+}
+
+/// Workload management as configured.
+///
+/// # Errors
+/// If the configuration file is wrong. What ALTER SYSTEM has set was right when it was set; should it
+/// not be so any more, for want of memory, automatic workload management takes its place.
+fn open_workload(
+    config: &Config,
+    transactions: &TransactionManager,
+    cluster: &Cluster,
+    clock: &Clock,
+) -> Result<Arc<Workload>> {
+    let open = |wlm: wlm::Config| {
+        let (nodes, memory_bytes) = (cluster.layout().nodes(), config.query_memory_bytes());
+        Workload::new(wlm, nodes, memory_bytes, cluster.runtime_env(), Arc::clone(clock))
+    };
+    let parse = |json: &str| match wlm::Config::parse(json) {
+        Ok(parsed) => {
+            for notice in parsed.notices {
+                tracing::info!(%notice, "{CONFIGURATION}");
+            }
+            Ok(parsed.config)
+        }
+        Err(error) => Err(Error::Config(format!("{CONFIGURATION}: {error}"))),
+    };
+    let snapshot = transactions.snapshot();
+    if let Some(json) = snapshot.parameters().get(CONFIGURATION) {
+        return match parse(json).and_then(open) {
+            Ok(workload) => Ok(workload),
+            Err(error) => {
+                tracing::warn!(%error, "workload management is automatic");
+                open(wlm::Config::automatic())
+            }
+        };
+    }
+    match &config.file.parameters.wlm_json_configuration {
+        Some(json) => open(parse(json)?),
+        None => open(wlm::Config::classic()),
+    }
+}
+
 /// The one node of a cluster, in this process.
 fn open_node(config: &Config) -> Result<Arc<Node>> {
     let layout = Layout::new(1, config.slices)
@@ -264,74 +372,51 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
         node: 0,
         memory_bytes: config.query_memory_bytes(),
         cache_bytes: config.cache_bytes(),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir.join("node0")),
         spill_bytes_max: config.spill_bytes_max(),
+        profile: config.profile(),
     })?)
 }
 
 /// The nodes of a cluster of several processes; none is spoken to yet.
-fn connect_nodes(config: &Config, log: &mut CatalogLog) -> Result<Arc<NodeSet>> {
+fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<Arc<NodeSet>> {
     let cluster = &config.file.cluster;
     let limits = MemoryLimits {
         memory_bytes: config.query_memory_bytes(),
-        spill_dir: config.data_dir.join("spill"),
+        spill_dir: config.file.memory.spill_dir(&config.data_dir),
         spill_bytes_max: config.spill_bytes_max(),
     };
-    Ok(NodeSet::new(NodeSetParts {
+    let parts = NodeSetParts {
         layout: cluster.layout()?,
+        copies: cluster.copies()?,
         urls: cluster.urls()?,
         channels: NodeChannels::new(cluster.identity()?, Handle::current()),
-        epoch: next_epoch(config)?,
+        epoch: epoch::next(&config.data_dir)?,
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
-    }))
-}
-
-/// A number that grows with each start of a leader on this data directory.
-fn next_epoch(config: &Config) -> Result<u64> {
-    let path = config.data_dir.join("epoch");
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| Error::Config(format!("{} does not hold a number", path.display())))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(io(&config.data_dir, error)),
     };
-    let epoch: u64 = last + 1;
-    let temporary = config.data_dir.join("epoch.tmp");
-    let written = File::create(&temporary).and_then(|mut file| {
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&config.data_dir)?.sync_all()
-    });
-    written.map_err(|error| io(&config.data_dir, error))?;
-    Ok(epoch)
+    Ok(NodeSet::new(parts, known))
 }
 
-/// What nodes must keep: the segments of the snapshot, and those that older readers hold.
-fn known_segments(transactions: &TransactionManager) -> Vec<KnownTable> {
-    let snapshot = transactions.snapshot();
-    let known = snapshot.tables().map(|table| KnownTable {
-        table: table.id,
-        segments: table.slices.iter().flatten().map(|segment| segment.id).collect(),
-    });
-    let held = transactions.held_garbage().into_iter();
-    let held = held.map(|(table, segment)| KnownTable { table, segments: vec![segment] });
-    known.chain(held).collect()
+/// What nodes must have: the files of the snapshot, and those that older readers hold. The
+/// snapshot comes first: what a commit drops is held before it leaves the snapshot.
+fn wanted(transactions: &TransactionManager) -> Wanted {
+    let tables = transactions.snapshot().tables().map(Arc::clone).collect();
+    Wanted { tables, held: transactions.held_garbage() }
 }
 
-/// Removes segment files that no commit ever made visible.
-fn sweep_orphans(node: &Node, tables: &[KnownTable]) -> Result<()> {
+/// Removes files of tables that no commit ever made visible.
+fn sweep_orphans(node: &Node, wanted: &Wanted) -> Result<()> {
     let mut known: HashMap<TableId, HashSet<SegmentId>> = HashMap::new();
-    for table in tables {
-        known.entry(table.table).or_default().extend(&table.segments);
+    for table in &wanted.tables {
+        let files = table.files().map(|(_, file)| file.number());
+        known.entry(table.id).or_default().extend(files);
     }
     // Nothing is written yet: whatever is unknown can go.
     let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;
     if removed > 0 {
-        tracing::info!(removed, "removed segment files that no commit made visible");
+        tracing::info!(removed, "removed files that no commit made visible");
     }
     Ok(())
 }

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use arrow::error::ArrowError;
+use compute::error::SYNC_FAILED;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use sql::error::ErrorKind;
+use storage::ids::{TableId, Xid};
 
 use crate::pgwire::report::Report;
 
@@ -29,6 +31,15 @@ pub enum Error {
         detail: Option<String>,
         /// What to do.
         hint: Option<String>,
+    },
+    /// Another transaction has deleted or updated rows that this one wants to delete or update, since
+    /// this one's snapshot; the client begins again.
+    #[error("1023")]
+    Conflict {
+        /// The table.
+        table: TableId,
+        /// The other transaction, if it is known.
+        other: Option<Xid>,
     },
     /// COPY met a row or an object that it cannot load; the client acts.
     #[error(transparent)]
@@ -63,6 +74,14 @@ pub enum Error {
     /// The client or a timeout stopped the statement.
     #[error("canceled on user's request")]
     Canceled,
+    /// Workload management refused the query or stopped it; the client acts.
+    #[error("{}", reason.message(*query))]
+    Workload {
+        /// Which query.
+        query: wlm::QueryId,
+        /// Why.
+        reason: wlm::EndReason,
+    },
     /// A panic or a broken promise inside the server: a defect.
     #[error("internal error: {0}")]
     Internal(String),
@@ -85,6 +104,32 @@ impl Error {
         }
     }
 
+    /// Names both sides of a conflict, in Redshift's words; other kinds stay as they are.
+    #[must_use]
+    pub fn of_transaction(self, own: Xid, process_id: i32) -> Self {
+        let Self::Conflict { table, other } = self else { return self };
+        let others = other.map_or(String::new(), |other| format!("{}, ", other.0));
+        let detail = format!(
+            "Serializable isolation violation on table - {}, transactions forming the cycle are: \
+             {others}{} (pid:{process_id})",
+            table.0, own.0
+        );
+        Self::statement(code::INTERNAL_ERROR, "1023").with_detail(detail)
+    }
+
+    /// Whether a file could not be made durable, so that nothing is known about what is on disk.
+    pub fn is_sync_failure(&self) -> bool {
+        match self {
+            Self::Storage(error) => is_failed_sync(error),
+            Self::Compute(compute::error::Error::Storage(error)) => is_failed_sync(error),
+            Self::Compute(compute::error::Error::Write { sqlstate, .. }) => sqlstate == SYNC_FAILED,
+            Self::DataFusion(error) => {
+                sql::error::raised(error).is_some_and(|(code, _)| code == SYNC_FAILED)
+            }
+            _ => false,
+        }
+    }
+
     /// Adds a HINT line; other kinds stay as they are.
     #[must_use]
     pub fn with_hint(self, text: impl Into<String>) -> Self {
@@ -95,6 +140,10 @@ impl Error {
             other => other,
         }
     }
+}
+
+fn is_failed_sync(error: &storage::error::Error) -> bool {
+    matches!(error, storage::error::Error::SyncFailed { .. })
 }
 
 /// SQLSTATEs that statements of this crate raise, by name.
@@ -137,6 +186,8 @@ pub mod code {
     pub const OBJECT_IN_USE: &str = "55006";
     /// program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
+    /// duplicate_object
+    pub const DUPLICATE_OBJECT: &str = "42710";
     /// undefined_object
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// insufficient_privilege
@@ -157,8 +208,24 @@ pub mod code {
     pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
     /// invalid_text_representation
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
+    /// connection_failure: of a compute node
+    pub const CONNECTION_FAILURE: &str = "08006";
+    /// cannot_connect_now: a compute node is not open for this leader
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    /// io_error
+    pub const IO_ERROR: &str = "58030";
     /// query_canceled
     pub const QUERY_CANCELED: &str = "57014";
+    /// object_not_in_prerequisite_state
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    /// too_many_connections
+    pub const TOO_MANY_CONNECTIONS: &str = "53300";
+    /// configuration_limit_exceeded
+    pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
+    /// admin_shutdown
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// cannot_connect_now
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
     /// internal_error
@@ -177,8 +244,19 @@ impl From<Error> for Report {
             }
             Error::Load(error) => load_report(&error),
             Error::DataFusion(error) => engine_report(&error),
+            Error::Conflict { table, .. } => {
+                let detail = format!("Serializable isolation violation on table - {}", table.0);
+                Report::error(code::INTERNAL_ERROR, "1023").with_detail(detail)
+            }
+            Error::Compute(compute::error::Error::Write { sqlstate, reason, node }) => {
+                tracing::error!(node, reason, "a compute node could not write");
+                Report::error(sqlstate, format!("compute node {node}: {reason}"))
+            }
             Error::Canceled => {
                 Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
+            }
+            Error::Workload { query, reason } => {
+                Report::error(workload_code(&reason), reason.message(query))
             }
             Error::Storage(storage::error::Error::Corrupt { path, place, reason }) => {
                 tracing::error!(path = %path.display(), place, reason, "segment is damaged");
@@ -191,6 +269,22 @@ impl From<Error> for Report {
                 Report::error(code_of_io(&other), text)
             }
         }
+    }
+}
+
+/// The SQLSTATE of a query that workload management refused or stopped.
+fn workload_code(reason: &wlm::EndReason) -> &'static str {
+    match reason {
+        wlm::EndReason::Cancelled(wlm::CancelCause::Terminated | wlm::CancelCause::Shutdown) => {
+            code::ADMIN_SHUTDOWN
+        }
+        wlm::EndReason::Cancelled(_)
+        | wlm::EndReason::StatementTimeout
+        | wlm::EndReason::ExecutionTimeLimit
+        | wlm::EndReason::RuleAbort { .. }
+        | wlm::EndReason::RuleHop { .. } => code::QUERY_CANCELED,
+        wlm::EndReason::NodeLost => code::CANNOT_CONNECT_NOW,
+        wlm::EndReason::TooManySlots { .. } => code::CONFIGURATION_LIMIT_EXCEEDED,
     }
 }
 
@@ -209,13 +303,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whether the catalog could not be written for want of space.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
 /// 53100 when a disk is full, else XX000.
 fn code_of_io(error: &Error) -> &'static str {
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::StorageFull
-        {
+        let full = match (cause.downcast_ref(), cause.downcast_ref::<rusqlite::Error>()) {
+            (Some(io), _) => {
+                let io: &std::io::Error = io;
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(io.kind(), StorageFull | QuotaExceeded)
+            }
+            (None, Some(catalog)) => is_full(catalog),
+            (None, None) => false,
+        };
+        if full {
             return code::DISK_FULL;
         }
         next = cause.source();
@@ -282,7 +388,8 @@ fn engine_report(error: &DataFusionError) -> Report {
         DataFusionError::ArrowError(inner, _) => arrow_report(inner),
         DataFusionError::ResourcesExhausted(text) => {
             Report::error(code::OUT_OF_MEMORY, "out of memory").with_detail(text.clone()).with_hint(
-                "The query needs more memory than its share; see [memory] in the configuration.",
+                "The query needs more memory than it was granted: set wlm_query_slot_count higher, \
+                 or see [memory] in the configuration.",
             )
         }
         DataFusionError::NotImplemented(text) => {

@@ -22,6 +22,7 @@ pub async fn parse(
     let statement = |parsed: sql::Parsed| SessionStatement {
         statement: parsed.statement,
         parameter_types: parameter_types.clone(),
+        shown: Arc::from(parsed.shown),
     };
     Ok(parsed.into_iter().map(statement).collect())
 }
@@ -54,9 +55,13 @@ pub async fn execute(
         return statement::end_block(session, &statement.statement).await;
     }
     session.check_not_failed()?;
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::Canceled),
         result = statement::run(session, statement, parameters) => result,
-    }
+    };
+    result.map_err(|error| {
+        session.engine().transactions.fence_after(&error);
+        session.named(error)
+    })
 }

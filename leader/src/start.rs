@@ -6,28 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::authentication::ScramVerifier;
 use crate::cluster::Cluster;
+use crate::cluster::restore::restore_catalog;
 use crate::cluster::supervisor::Supervisor;
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine, SUPERUSER};
 use crate::error::{Error, Result};
 use crate::pgwire::backend::{Backend, Startup, WireSettings};
-use crate::pgwire::registry::Registry;
 use crate::pgwire::report::Report;
 use crate::server::Server;
-use crate::session::{Clock, Session};
+use crate::session::Session;
 use crate::tls;
 
 /// The engine as the wire sees it.
 struct Leader {
     engine: Arc<Engine>,
-    clock: Clock,
 }
 
 #[async_trait]
@@ -35,7 +33,7 @@ impl Backend for Leader {
     type Session = Session;
 
     fn settings(&self) -> WireSettings {
-        let parameters = &self.engine.config.file.parameters;
+        let parameters = self.engine.parameters();
         WireSettings {
             require_ssl: parameters.require_ssl,
             authentication_timeout: self.engine.config.authentication_timeout(),
@@ -47,16 +45,24 @@ impl Backend for Leader {
     async fn verifier(&self, user: &str) -> Result<Option<ScramVerifier>, Report> {
         let snapshot = self.engine.transactions.snapshot();
         let Some(entry) = snapshot.user(user) else { return Ok(None) };
+        let Some(verifier) = &entry.verifier else { return Ok(None) };
+        let now_us = (self.engine.clock)().timestamp_micros();
+        if entry.valid_until_us.is_some_and(|until_us| until_us <= now_us) {
+            tracing::info!(user, "password has expired");
+            return Ok(None);
+        }
         let damaged = |_| Error::CatalogDamaged(format!("verifier of user \"{user}\""));
-        Ok(Some(entry.verifier.parse().map_err(damaged)?))
+        Ok(Some(verifier.parse().map_err(damaged)?))
     }
 
     async fn open_session(&self, startup: Startup) -> Result<Session, Report> {
-        Ok(Session::open(Arc::clone(&self.engine), Arc::clone(&self.clock), &startup)?)
+        Ok(Session::open(Arc::clone(&self.engine), &startup)?)
     }
 }
 
-/// How long the compute nodes may take to answer at the start.
+/// How long the leader waits for all compute nodes at the start, before it begins with those that are
+/// there if they have all rows; and how long for those.
+const NODES_PATIENCE: Duration = Duration::from_secs(15);
 const NODES_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs a cluster of several nodes on this machine, as [`serve_until_stopped`].
@@ -71,14 +77,21 @@ pub async fn serve_with_nodes(mut config: Config, nodes: usize) -> Result<()> {
 pub async fn serve_until_stopped(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    if config.restore_catalog {
+        tokio::select! {
+            restored = restore_catalog(&config) => restored?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let engine = Arc::new(Engine::open(config)?);
     if let Cluster::Nodes(nodes) = &engine.cluster {
         tokio::select! {
-            open = nodes.wait_until_open(NODES_WAIT) => open?,
+            ready = nodes.wait_until_ready(NODES_PATIENCE, NODES_WAIT) => ready?,
             () = stop.cancelled() => return Ok(()),
         }
     }
     engine.bootstrap().await?;
+    engine.start_maintenance();
     let listen = engine.config.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -93,8 +106,9 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
         }
         _ => return Err(Error::Config("[tls] needs both certificate and key".into())),
     };
-    let backend = Arc::new(Leader { engine, clock: Arc::new(Utc::now) });
-    let server = Server::new(listener, backend, Arc::new(Registry::default()), tls)
+    let registry = Arc::clone(&engine.registry);
+    let backend = Arc::new(Leader { engine });
+    let server = Server::new(listener, backend, registry, tls)
         .map_err(|source| Error::Io { action: "start the server".into(), source })?;
     let address =
         server.local_addr().map_err(|source| Error::Io { action: "listen".into(), source })?;

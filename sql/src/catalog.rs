@@ -11,11 +11,19 @@ use crate::types::SqlType;
 /// The schema of the system catalog.
 pub const SYSTEM_SCHEMA: &str = "pg_catalog";
 
+/// The column of a target that tells its rows apart, a BIGINT. No identifier holds its first
+/// character.
+pub const ROW_ID_COLUMN: &str = "\u{1e}row_id";
+
 /// A snapshot of the catalog. The search path is the implementor's: a name without schema is
 /// looked up along it.
 pub trait Catalog: Send + Sync {
     /// The table or view with this name, both in lower case.
     fn table(&self, schema: Option<&str>, name: &str) -> Option<ResolvedTable>;
+
+    /// The table with this name as the target of a statement that changes its rows: with the column
+    /// [`ROW_ID_COLUMN`] after its own.
+    fn target(&self, schema: &str, name: &str) -> Option<ResolvedTable>;
 
     /// Whether the schema exists.
     fn has_schema(&self, schema: &str) -> bool;
@@ -51,6 +59,8 @@ pub struct SessionValues {
     pub database: String,
     /// The existing schemas of the search path, first first.
     pub search_path: Vec<String>,
+    /// The schema of the session's temporary tables, if it has any.
+    pub temporary_schema: Option<String>,
     /// PG_BACKEND_PID()
     pub backend_pid: i32,
     /// Session time zone, an IANA name.
@@ -60,18 +70,21 @@ pub struct SessionValues {
 }
 
 impl SessionValues {
-    /// Where a name without a schema is looked up: the system catalog comes first unless the path
-    /// names it elsewhere.
+    /// Where a name without a schema is looked up: temporary tables come first, then the system
+    /// catalog unless the path names it elsewhere.
     pub fn effective_search_path(&self) -> Vec<&str> {
         let mut path: Vec<&str> = self.search_path.iter().map(String::as_str).collect();
         if !path.contains(&SYSTEM_SCHEMA) {
             path.insert(0, SYSTEM_SCHEMA);
         }
+        if let Some(temporary) = &self.temporary_schema {
+            path.insert(0, temporary);
+        }
         path
     }
 }
 
-/// The table that an INSERT or COPY writes.
+/// The table that an INSERT, UPDATE, DELETE or COPY writes.
 #[derive(Debug, Clone)]
 pub struct TargetTable {
     /// Its schema.

@@ -22,13 +22,13 @@ pub mod rewrite;
 pub mod statement;
 pub mod types;
 
-pub use binder::{Binder, VERSION, parameter_types};
+pub use binder::{Binder, MergeStep, MergeSteps, VERSION, parameter_types};
 pub use catalog::{
-    Catalog, ResolvedTable, SYSTEM_SCHEMA, SessionValues, TargetColumn, TargetTable,
+    Catalog, ROW_ID_COLUMN, ResolvedTable, SYSTEM_SCHEMA, SessionValues, TargetColumn, TargetTable,
 };
 pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};
-pub use functions::{Functions, functions};
+pub use functions::{Functions, Notation, functions, notation};
 pub use limits::Limits;
 pub use parser::{parse, parse_expression};
 pub use statement::{Parsed, Statement};

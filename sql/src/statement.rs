@@ -14,6 +14,8 @@ pub struct Parsed {
     pub statement: Statement,
     /// Its bytes in the text, without the semicolon.
     pub text: Range<usize>,
+    /// Its text as others may see it: without passwords and keys.
+    pub shown: String,
 }
 
 /// Every statement that is understood.
@@ -37,6 +39,10 @@ pub enum Statement {
     Truncate(TableName),
     /// DELETE
     Delete(Delete),
+    /// UPDATE
+    Update(Update),
+    /// MERGE
+    Merge(Box<Merge>),
     /// EXPLAIN
     Explain(Explain),
     /// SET
@@ -83,6 +89,18 @@ pub enum Statement {
     Close(Option<String>),
     /// CANCEL
     Cancel(Cancel),
+    /// CREATE USER
+    CreateUser(CreateUser),
+    /// ALTER USER
+    AlterUser(AlterUser),
+    /// DROP USER
+    DropUser(DropNamed),
+    /// CREATE GROUP
+    CreateGroup(CreateGroup),
+    /// ALTER GROUP
+    AlterGroup(AlterGroup),
+    /// DROP GROUP
+    DropGroup(DropNamed),
 }
 
 /// A possibly qualified table name, folded.
@@ -213,6 +231,8 @@ pub struct TableAttributes {
 pub struct CreateTable {
     /// The new table.
     pub name: TableName,
+    /// TEMPORARY, or a name that begins with #.
+    pub temporary: bool,
     /// IF NOT EXISTS
     pub if_not_exists: bool,
     /// The columns, without those of `like`.
@@ -272,6 +292,8 @@ pub enum Constraint {
 pub struct CreateTableAs {
     /// The new table.
     pub name: TableName,
+    /// TEMPORARY, or a name that begins with #.
+    pub temporary: bool,
     /// IF NOT EXISTS
     pub if_not_exists: bool,
     /// Column names; empty to take those of the query.
@@ -315,9 +337,11 @@ pub struct DropSchema {
     pub cascade: bool,
 }
 
-/// DELETE [FROM] table [USING ...] [WHERE ...]
+/// [WITH ...] DELETE [FROM] table [USING ...] [WHERE ...]
 #[derive(Debug, Clone)]
 pub struct Delete {
+    /// WITH
+    pub with: Option<ast::With>,
     /// The target.
     pub table: TableName,
     /// Its alias.
@@ -326,6 +350,72 @@ pub struct Delete {
     pub using: Vec<ast::TableWithJoins>,
     /// WHERE
     pub selection: Option<ast::Expr>,
+}
+
+/// [WITH ...] UPDATE table SET ... [FROM ...] [WHERE ...]
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// WITH
+    pub with: Option<ast::With>,
+    /// The target.
+    pub table: TableName,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// SET
+    pub assignments: Vec<Assignment>,
+    /// FROM
+    pub from: Vec<ast::TableWithJoins>,
+    /// WHERE
+    pub selection: Option<ast::Expr>,
+}
+
+/// column = value
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The column of the target.
+    pub column: String,
+    /// Its new value.
+    pub value: InsertValue,
+}
+
+/// MERGE INTO table USING source ON condition ...
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// The target.
+    pub table: TableName,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// USING
+    pub source: ast::TableFactor,
+    /// ON
+    pub condition: ast::Expr,
+    /// What is done.
+    pub action: MergeAction,
+}
+
+/// What MERGE does with the rows of its source.
+#[derive(Debug, Clone)]
+pub enum MergeAction {
+    /// WHEN MATCHED ... WHEN NOT MATCHED THEN INSERT
+    Clauses {
+        /// Of rows of the target that match.
+        matched: MergeMatched,
+        /// The named columns of INSERT; empty if none are named.
+        columns: Vec<String>,
+        /// VALUES
+        values: Vec<InsertValue>,
+    },
+    /// REMOVE DUPLICATES
+    RemoveDuplicates,
+}
+
+/// WHEN MATCHED THEN
+#[derive(Debug, Clone)]
+pub enum MergeMatched {
+    /// UPDATE SET
+    Update(Vec<Assignment>),
+    /// DELETE
+    Delete,
 }
 
 /// EXPLAIN
@@ -481,6 +571,105 @@ pub struct Cancel {
     pub pid: i32,
     /// Told to its client.
     pub message: Option<String>,
+}
+
+/// CREATE USER
+#[derive(Debug, Clone)]
+pub struct CreateUser {
+    /// Its name.
+    pub name: String,
+    /// What was said of it.
+    pub options: UserOptions,
+    /// IN GROUP
+    pub groups: Vec<String>,
+}
+
+/// ALTER USER
+#[derive(Debug, Clone)]
+pub struct AlterUser {
+    /// Whom.
+    pub name: String,
+    /// How.
+    pub action: UserAction,
+}
+
+/// What ALTER USER does.
+#[derive(Debug, Clone)]
+pub enum UserAction {
+    /// Options as in CREATE USER.
+    Options(Box<UserOptions>),
+    /// RENAME TO
+    Rename(String),
+    /// SET parameter: what new sessions of the user begin with.
+    Set(String, SetValue),
+    /// RESET parameter; None is ALL.
+    Reset(Option<String>),
+}
+
+/// The options of CREATE USER and ALTER USER; None: not given.
+#[derive(Debug, Clone, Default)]
+pub struct UserOptions {
+    /// PASSWORD
+    pub password: Option<NewPassword>,
+    /// CREATEDB, NOCREATEDB
+    pub createdb: Option<bool>,
+    /// CREATEUSER, NOCREATEUSER
+    pub superuser: Option<bool>,
+    /// SYSLOG ACCESS UNRESTRICTED, RESTRICTED
+    pub syslog_unrestricted: Option<bool>,
+    /// VALID UNTIL
+    pub valid_until: Option<String>,
+    /// CONNECTION LIMIT; None inside is UNLIMITED.
+    pub connection_limit: Option<Option<u32>>,
+    /// SESSION TIMEOUT in seconds; None inside is RESET SESSION TIMEOUT.
+    pub session_timeout: Option<Option<u32>>,
+}
+
+/// What follows PASSWORD.
+#[derive(Debug, Clone)]
+pub enum NewPassword {
+    /// The password, or a hash of it.
+    Text(Secret),
+    /// DISABLE
+    Disabled,
+}
+
+/// DROP USER, DROP GROUP
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropNamed {
+    /// Which.
+    pub names: Vec<String>,
+    /// IF EXISTS
+    pub if_exists: bool,
+}
+
+/// CREATE GROUP
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateGroup {
+    /// Its name.
+    pub name: String,
+    /// WITH USER
+    pub users: Vec<String>,
+}
+
+/// ALTER GROUP
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterGroup {
+    /// Which.
+    pub name: String,
+    /// How.
+    pub action: GroupAction,
+}
+
+/// What ALTER GROUP does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupAction {
+    /// ADD USER
+    Add(Vec<String>),
+    /// DROP USER
+    Drop(Vec<String>),
+    /// RENAME TO
+    Rename(String),
 }
 
 /// A value that must not be printed.

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use storage::encoding::{ColumnBuilder, ColumnChunk, ColumnEncoder, Mask, SharedColumn};
 use storage::ids::ColumnId;
+use storage::io::EncodingAim;
 use storage::predicate::{Comparison, Condition, Constant};
 use storage::schema::{Column, ColumnType, EncodeName};
 use storage::{ROW_GROUP_ROWS, VECTOR_ROWS};
@@ -48,7 +49,7 @@ fn column(column_type: ColumnType) -> Column {
 
 fn store(column_type: ColumnType, draw: &mut dyn FnMut(usize) -> ArrayRef) -> Stored {
     let arrays: Vec<ArrayRef> = (0..ROW_GROUPS).map(draw).collect();
-    let encoder = ColumnEncoder::plan(&column(column_type), &arrays);
+    let encoder = ColumnEncoder::plan(&column(column_type), &arrays, EncodingAim::Speed);
     let shared = Arc::new(SharedColumn::open(column_type, &encoder.shared_bytes()).unwrap());
     let open = |rows: &ArrayRef| {
         let bytes = bytes::Bytes::from(encoder.encode(rows));
@@ -332,7 +333,11 @@ fn bench_text(group: &mut Group<'_>, modes: &Stored) {
 fn bench_encode(group: &mut Group<'_>, name: &str, stored: &Stored) {
     group.bench_function(format!("K5 encode {name}"), |bencher| {
         bencher.iter(|| {
-            let encoder = ColumnEncoder::plan(&column(stored.column_type), &stored.arrays);
+            let encoder = ColumnEncoder::plan(
+                &column(stored.column_type),
+                &stored.arrays,
+                EncodingAim::Speed,
+            );
             for rows in &stored.arrays {
                 black_box(encoder.encode(rows));
             }

@@ -136,10 +136,28 @@ impl ChunkCache {
 
     /// Keeps a value of `bytes` bytes, if it fits at all.
     pub(crate) fn insert(&self, key: CacheKey, value: CacheValue, bytes: usize) {
+        self.insert_as(key, value, bytes, false);
+    }
+
+    /// The same for a value that was read before anyone has asked for it: it is passed over once,
+    /// so that it is still there when its reader comes.
+    pub(crate) fn insert_ahead(&self, key: CacheKey, value: CacheValue, bytes: usize) {
+        self.insert_as(key, value, bytes, true);
+    }
+
+    /// Bytes that may be read ahead at once: a small part, since several columns of several scans
+    /// do so at the same time.
+    pub(crate) fn ahead_bytes_max(&self) -> u64 {
+        const PART: usize = 64;
+        (self.shard_bytes_max * SHARDS / PART) as u64
+    }
+
+    fn insert_as(&self, key: CacheKey, value: CacheValue, bytes: usize, used: bool) {
         // The entry itself is not free: many tiny chunks must not add up unseen.
         let bytes = bytes + size_of::<Entry>() + size_of::<(CacheKey, usize)>();
         if bytes <= self.shard_bytes_max {
-            self.shard(&key).lock().insert(key, value, bytes, self.shard_bytes_max);
+            let entry = Entry { key, value, bytes, used };
+            self.shard(&key).lock().insert(entry, self.shard_bytes_max);
         }
     }
 
@@ -163,15 +181,15 @@ impl Shard {
         Some(entry.value.clone())
     }
 
-    fn insert(&mut self, key: CacheKey, value: CacheValue, bytes: usize, bytes_max: usize) {
+    fn insert(&mut self, entry: Entry, bytes_max: usize) {
         // Two readers may have opened the same chunk at once; the later one stays.
-        self.remove(&key);
-        while self.bytes + bytes > bytes_max {
+        self.remove(&entry.key);
+        while self.bytes + entry.bytes > bytes_max {
             self.evict_one();
         }
-        self.positions.insert(key, self.entries.len());
-        self.entries.push(Entry { key, value, bytes, used: false });
-        self.bytes += bytes;
+        self.bytes += entry.bytes;
+        self.positions.insert(entry.key, self.entries.len());
+        self.entries.push(entry);
         debug_assert!(self.bytes <= bytes_max);
     }
 

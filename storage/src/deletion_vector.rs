@@ -73,6 +73,15 @@ impl DeletionVector {
         file::read(io, path, info, segment)
     }
 
+    /// Whether a file is the one that `info` was made of, every byte of it; which segment file it is
+    /// for is part of that.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Corrupt`] when it is not.
+    pub fn verify(io: &dyn Io, path: &Path, info: &DeletionVectorInfo) -> Result<()> {
+        file::read_any(io, path, info).map(|_| ())
+    }
+
     /// The vector `id` that deletes `rows` too; this one stays as it is.
     pub fn union(&self, id: DeletionVectorId, rows: &RowSet) -> DeletionVector {
         DeletionVector { id, deleted: self.deleted.union(rows), ..*self }

@@ -9,9 +9,11 @@
 //! fsync would lie); a sync that fails is [`Error::SyncFailed`] and nothing else is; a name is
 //! durable only after [`Io::sync_directory`].
 
+mod disk;
 mod faulty;
 mod memory;
 
+pub use disk::{DiskIo, DiskTraits, EncodingAim, Turn};
 pub use faulty::{CallKind, Fault, FaultEffect, FaultyIo};
 pub use memory::{MemoryIo, PowerCut};
 
@@ -57,6 +59,17 @@ pub trait Io: fmt::Debug + Send + Sync {
 
     /// Says that these bytes will be read soon. Never blocks; failing to help is no error.
     fn will_need(&self, path: &Path, offset: u64, length: u64);
+
+    /// How the disk wants to be used.
+    fn traits(&self) -> DiskTraits {
+        DiskTraits::FAST
+    }
+
+    /// Waits until the disk has a reader less than it takes. Whoever reads rows holds a turn while it
+    /// reads, and asks for no other.
+    fn turn(&self) -> Turn<'_> {
+        Turn::free()
+    }
 }
 
 /// A file that is being written.

@@ -96,6 +96,23 @@ impl RowSet {
         self.row_groups.iter().map(|set| size_of::<RowGroupSet>() + set.heap_bytes()).sum()
     }
 
+    /// The set as bytes, for the way to another process.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = ByteWriter::new();
+        writer.u64(self.segment_rows);
+        self.write(&mut writer);
+        writer.into_bytes()
+    }
+
+    /// Reads what [`RowSet::to_bytes`] wrote; anything else is an error.
+    pub fn from_bytes(bytes: &[u8]) -> Result<RowSet, Unreadable> {
+        let mut reader = ByteReader::new(bytes);
+        let segment_rows = reader.u64()?;
+        let set = RowSet::read(&mut reader, segment_rows)?;
+        reader.end()?;
+        Ok(set)
+    }
+
     /// Writes the row groups one after the other.
     pub(crate) fn write(&self, writer: &mut ByteWriter) {
         self.row_groups.iter().for_each(|set| set.write(writer));

@@ -1,8 +1,13 @@
 //! Several compute nodes give the answers of one, and a node that dies gives an error and never a
 //! short answer.
 
+mod changed_copies;
+mod explain;
 mod kills;
+mod leader_disk;
+mod mirrors;
 mod motions;
+mod network;
 mod random_sql;
 
 use std::time::Duration;
@@ -17,14 +22,21 @@ use random_sql::{query, rows_of_table};
 
 /// Random queries of a normal run; `BLUESHIFT_CLUSTER_QUERIES` sets another number.
 const QUERIES: usize = 120;
+/// Nodes of the clusters that are compared with a single node.
+const COUNTS: [usize; 3] = [2, 3, 4];
 /// Queries over the same tables.
 const QUERIES_OF_TABLES: usize = 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A cluster of that many nodes with two slices each.
 fn nodes(count: usize) -> Cluster {
+    nodes_with(count, Vec::new())
+}
+
+/// The same, with these variables.
+fn nodes_with(count: usize, environment: Vec<(String, String)>) -> Cluster {
     let arguments = ["--nodes", &count.to_string(), "--slices", "2"].map(str::to_owned).to_vec();
-    Cluster::start_own(Options { arguments, ..Options::default() })
+    Cluster::start_own(Options { arguments, environment, ..Options::default() })
 }
 
 /// The rows of a query, each as text; an error as its SQLSTATE and message.
@@ -50,14 +62,14 @@ async fn expect(client: &Client, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_and_three_nodes_answer_random_queries_as_one_does() {
+async fn two_to_four_nodes_answer_random_queries_as_one_does() {
     let wanted = std::env::var("BLUESHIFT_CLUSTER_QUERIES");
     let wanted = wanted.map_or(QUERIES, |text| text.parse().unwrap());
     let mut random = seeded();
-    let (one, two, three) = (Cluster::start(), nodes(2), nodes(3));
-    let clusters = [&one, &two, &three];
-    let mut clients = Vec::new();
-    for cluster in clusters {
+    let one = Cluster::start();
+    let several = COUNTS.map(nodes);
+    let mut clients = vec![one.connect().await];
+    for cluster in &several {
         clients.push(cluster.connect().await);
     }
     let (mut compared, mut refused, mut different) = (0, 0, Vec::new());
@@ -73,7 +85,7 @@ async fn two_and_three_nodes_answer_random_queries_as_one_does() {
                 continue;
             };
             compared += 1;
-            for (nodes, client) in [2, 3].into_iter().zip(&clients[1..]) {
+            for (nodes, client) in COUNTS.into_iter().zip(&clients[1..]) {
                 let found = answer(client, &sql).await;
                 if !same(&expected, found.as_deref(), in_order) {
                     let text =

@@ -15,6 +15,7 @@ mod raw_wire;
 
 mod cancel;
 mod catalog;
+mod changes;
 mod cluster;
 mod copy;
 mod cursors;
@@ -29,4 +30,6 @@ mod recovery;
 mod server;
 mod streaming;
 mod transactions;
+mod users;
 mod wire_security;
+mod workload;

@@ -182,8 +182,31 @@ impl Cluster {
 
     /// Starts a server again on the same directory; the port may change.
     pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Starts it again with further arguments, this once.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "the server must have been killed or stopped");
+        let usual = self.options.arguments.len();
+        self.options.arguments.extend(arguments.iter().map(|text| (*text).to_owned()));
         self.launch();
+        self.options.arguments.truncate(usual);
+    }
+
+    /// What a server says that must not start with these arguments on the same directory.
+    pub(crate) fn refuses_to_start(&self, arguments: &[&str]) -> String {
+        assert!(self.process.is_none(), "the server must have been killed or stopped");
+        let output = Command::new(binary())
+            .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.data_directory())
+            .args(&self.options.arguments)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "it started");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Asks the server to end with SIGTERM and waits for it.

@@ -2,5 +2,6 @@
 //! programs of real clients as child processes.
 
 pub(crate) mod cluster;
+pub(crate) mod network;
 pub(crate) mod object_store;
 pub(crate) mod program;

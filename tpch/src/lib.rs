@@ -20,6 +20,7 @@ mod client;
 mod duckdb;
 pub mod generate;
 mod load;
+mod mixed_load;
 pub mod object_store;
 #[cfg(test)]
 mod postgres_tests;
@@ -87,6 +88,10 @@ pub struct Options {
     /// Bucket to load from with --connect; it must exist.
     #[arg(long, value_name = "NAME", default_value = "tpch", requires = "connect")]
     pub bucket: String,
+    /// Instead of the benchmark: long and short queries at the same time, for so many seconds in
+    /// each of three phases, on a server that has the tables.
+    #[arg(long, value_name = "SECONDS", requires = "connect")]
+    pub mixed_load: Option<u64>,
 }
 
 /// An engine to compare with.
@@ -129,6 +134,11 @@ pub async fn run(options: Options) -> anyhow::Result<Outcome> {
 
 async fn measure(options: &Options) -> anyhow::Result<Outcome> {
     ensure!(options.scale.is_finite() && options.scale > 0.0, "--scale must be above 0");
+    if let (Some(seconds), Some(url)) = (options.mixed_load, &options.connect) {
+        let config = tokio_postgres::Config::from_str(url).context("--connect is not a URL")?;
+        interruptible(mixed_load::run(&config, seconds)).await?;
+        return Ok(Outcome { right: 0, wrong: 0, not_checked: 0 });
+    }
     let queries = match &options.queries {
         Some(list) => Query::list(list)?,
         None => Query::all(),
@@ -159,6 +169,8 @@ async fn measure_own(options: &Options, plan: &Plan, directory: &Path) -> anyhow
     let work = async {
         let mut config = tokio_postgres::Config::from_str(&server.url)?;
         config.password(&server.password);
+        // Alone on its server, the benchmark takes all slots of the default queue and their memory.
+        config.options("-c wlm_query_slot_count=5");
         let mut client = Client::connect(config).await?;
         let source = Source {
             bucket: options.bucket.clone(),

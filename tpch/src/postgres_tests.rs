@@ -159,6 +159,7 @@ fn options(url: &str, json: &Path) -> Options {
         json: Some(json.to_path_buf()),
         compare: None,
         bucket: "tpch".to_owned(),
+        mixed_load: None,
     }
 }
 

@@ -14,6 +14,7 @@
 //!   event is [`Event::Tick`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Config, Property};
 use crate::error::Error;
@@ -253,6 +254,8 @@ pub struct Grant {
     pub priority: Priority,
     /// Its weight when CPU is divided among running queries.
     pub cpu_share: u32,
+    /// Execution time that four of five such queries stay under.
+    pub expected_time: Duration,
 }
 
 /// What a query left behind when it left a service class.

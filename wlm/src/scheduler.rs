@@ -122,6 +122,14 @@ impl Scheduler {
         actions
     }
 
+    /// Whether a configuration would be of use with the memory there is.
+    ///
+    /// # Errors
+    /// A slot would be too small.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        self.memory.check(config)
+    }
+
     /// When [`Event::Tick`] is wanted, if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.next()

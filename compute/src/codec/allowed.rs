@@ -19,6 +19,8 @@ const ALLOWED: &[&str] = &[
     "OnTaskExec",
     "TakeSlicesExec",
     "SliceWriteExec",
+    "DeleteRowsExec",
+    "DropRepeatedExec",
     "LoadExec",
     // network boundaries
     "BroadcastExec",

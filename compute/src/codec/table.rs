@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion_proto::protobuf;
 use prost::Message;
-use storage::ids::{ColumnId, SegmentId, TableId};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{ColumnId, DeletionVectorId, SegmentId, TableId};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 use storage::statistics::SegmentInfo;
 
 use super::{missing, unreadable};
-use crate::table::{Distribution, TableVersion};
+use crate::table::{Deletions, Distribution, ROW_ID_COLUMN, TableVersion};
 
 /// A table.
 #[derive(Clone, PartialEq, Message)]
@@ -72,6 +73,79 @@ pub(crate) struct SegmentProto {
     row_count: u64,
     #[prost(uint64, tag = "4")]
     byte_count: u64,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) deletions: Option<DeletionsProto>,
+}
+
+/// The segments of a slice, with their deletion vectors.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SliceProto {
+    #[prost(uint32, tag = "1")]
+    pub(crate) slice: u32,
+    #[prost(message, repeated, tag = "2")]
+    segments: Vec<SegmentProto>,
+}
+
+impl SliceProto {
+    pub(crate) fn new(version: &TableVersion, slice: usize) -> Result<Self> {
+        let segments = version.slices.get(slice).map_or(&[][..], Vec::as_slice);
+        let segment = |info: &Arc<SegmentInfo>| {
+            let vector = version.deletions.get(&info.id);
+            SegmentProto::with_deletions(info, vector.map(Arc::as_ref))
+        };
+        Ok(Self { slice: number(slice)?, segments: segments.iter().map(segment).collect() })
+    }
+
+    /// Puts the segments into a version that has the slice.
+    pub(crate) fn put_into(&self, version: &mut TableVersion) -> Result<()> {
+        let Some(slice) = version.slices.get_mut(self.slice as usize) else {
+            return Err(unreadable("a slice is not of the cluster"));
+        };
+        let deletions = Arc::make_mut(&mut version.deletions);
+        for segment in &self.segments {
+            let info = segment.to_info();
+            if let Some(vector) = &segment.deletions {
+                deletions.insert(info.id, Arc::new(vector.to_info(info.id)));
+            }
+            slice.push(Arc::new(info));
+        }
+        Ok(())
+    }
+}
+
+/// A deletion vector.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DeletionsProto {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(fixed64, tag = "2")]
+    fingerprint: u64,
+    #[prost(uint64, tag = "3")]
+    deleted_rows: u64,
+    #[prost(uint64, tag = "4")]
+    byte_count: u64,
+}
+
+impl DeletionsProto {
+    pub(crate) fn new(info: &DeletionVectorInfo) -> Self {
+        Self {
+            id: info.id.0,
+            fingerprint: info.fingerprint,
+            deleted_rows: info.deleted_rows,
+            byte_count: info.byte_count,
+        }
+    }
+
+    /// The vector, which is of this segment.
+    pub(crate) fn to_info(&self, segment: SegmentId) -> DeletionVectorInfo {
+        DeletionVectorInfo {
+            id: DeletionVectorId(self.id),
+            segment,
+            fingerprint: self.fingerprint,
+            deleted_rows: self.deleted_rows,
+            byte_count: self.byte_count,
+        }
+    }
 }
 
 /// The stored types without parameters, by number.
@@ -165,7 +239,11 @@ impl TableProto {
         };
         let sort_key: Vec<usize> = self.sort_key.iter().map(|column| *column as usize).collect();
         let in_range = |column: &usize| *column < columns.len();
-        if arrow_schema.fields().len() != columns.len()
+        let (stored, more) =
+            arrow_schema.fields().split_at(columns.len().min(arrow_schema.fields().len()));
+        let is_row_id = |field: &FieldRef| field.name() == ROW_ID_COLUMN;
+        if stored.len() != columns.len()
+            || !(more.is_empty() || more.len() == 1 && is_row_id(&more[0]))
             || !key.iter().chain(&sort_key).all(in_range)
         {
             return Err(unreadable("the columns of a table do not fit"));
@@ -178,6 +256,7 @@ impl TableProto {
             distribution,
             placement_fingerprint: self.placement_fingerprint,
             slices: vec![Vec::new(); slices],
+            deletions: Deletions::default(),
         })
     }
 }
@@ -189,7 +268,12 @@ impl SegmentProto {
             fingerprint: info.fingerprint,
             row_count: info.row_count,
             byte_count: info.byte_count,
+            deletions: None,
         }
+    }
+
+    pub(crate) fn with_deletions(info: &SegmentInfo, vector: Option<&DeletionVectorInfo>) -> Self {
+        Self { deletions: vector.map(DeletionsProto::new), ..Self::new(info) }
     }
 
     pub(crate) fn to_info(&self) -> SegmentInfo {

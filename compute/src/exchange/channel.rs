@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion_distributed::{
     ChannelResolver, CoordinatorToWorkerMsg, ExecuteTaskRequest, GetWorkerInfoRequest,
     GetWorkerInfoResponse, ProducerHead, SetPlanRequest, TaskKey, WorkerChannel,
@@ -29,11 +29,14 @@ use url::Url;
 
 use super::failure::{from_status, unreachable_node};
 use super::frames::batches;
+use super::measured::{BYTES_RECEIVED, to_task_metrics};
 use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::query_watch::QueryWatch;
 use super::rpc;
 use super::tls::Identity;
-use crate::service::messages::{ControlReply, ControlRequest};
+use crate::service::messages::{
+    ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A host that is gone without a word is noticed after the interval and the timeout.
@@ -98,6 +101,31 @@ impl NodeChannels {
         let reply = node.grpc.unary(request, path, ProstCodec::default()).await;
         Ok(reply.map_err(|status| from_status(&status, &node.node))?.into_inner())
     }
+
+    /// Has a node copy segments from another.
+    pub(crate) async fn copy(&self, url: &Url, request: CopyRequest) -> Result<CopyReply> {
+        let mut node = self.node(url)?;
+        node.ready().await?;
+        let path = PathAndQuery::from_static(rpc::COPY);
+        let reply = node.grpc.unary(Request::new(request), path, ProstCodec::default()).await;
+        Ok(reply.map_err(|status| from_status(&status, &node.node))?.into_inner())
+    }
+
+    /// Asks a node for the file of a segment.
+    pub(crate) async fn file(
+        &self,
+        url: &Url,
+        open: FileOpen,
+    ) -> Result<BoxStream<'static, Result<FilePart>>> {
+        let mut node = self.node(url)?;
+        node.ready().await?;
+        let path = PathAndQuery::from_static(rpc::FILE);
+        let codec = ProstCodec::<FileOpen, FilePart>::default();
+        let reply = node.grpc.server_streaming(Request::new(open), path, codec).await;
+        let name = node.node;
+        let parts = reply.map_err(|status| from_status(&status, &name))?.into_inner();
+        Ok(parts.map(move |part| part.map_err(|status| from_status(&status, &name))).boxed())
+    }
 }
 
 /// The error and its causes.
@@ -136,6 +164,7 @@ impl NodeChannel {
         mut self,
         headers: HeaderMap,
         open: RowsOpen,
+        bytes: Count,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         self.ready().await?;
         let metadata = MetadataMap::from_headers(headers);
@@ -144,7 +173,7 @@ impl NodeChannel {
         let codec = ProstCodec::<RowsOpen, Frame>::default();
         let reply = self.grpc.server_streaming(request, path, codec).await;
         let frames = reply.map_err(|status| from_status(&status, &self.node))?.into_inner();
-        Ok(batches(frames, self.node))
+        Ok(batches(frames, self.node, bytes))
     }
 }
 
@@ -157,14 +186,15 @@ fn task_id(key: TaskKey) -> TaskId {
 }
 
 impl NodeChannel {
-    /// Sends the plan of a task. What comes back ends with the query, or fails with the task.
+    /// Sends the plan of a task. What comes back ends with the query, with what was measured if
+    /// that is wanted, or fails with the task.
     async fn open_task(
         &mut self,
         headers: HeaderMap,
         request: SetPlanRequest,
         messages: BoxStream<'static, CoordinatorToWorkerMsg>,
         context: &Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, DataFusionError>> {
+    ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
         let open = TaskOpen {
             id: Some(task_id(request.task_key)),
             task_count: request.task_count as u64,
@@ -183,11 +213,16 @@ impl NodeChannel {
         let reply = self.grpc.streaming(request, path, codec).await;
         let replies = reply.map_err(|status| from_status(&status, &self.node))?.into_inner();
         let node = Arc::clone(&self.node);
-        let failures = replies.filter_map(move |reply| {
-            let failure = reply.err().map(|status| from_status(&status, &node));
-            futures::future::ready(failure)
+        let messages = replies.filter_map(move |reply| {
+            let message = match reply {
+                Ok(reply) => reply.measured.map(|measured| {
+                    Ok(WorkerToCoordinatorMsg::TaskMetrics(to_task_metrics(measured)))
+                }),
+                Err(status) => Some(Err(from_status(&status, &node))),
+            };
+            futures::future::ready(message)
         });
-        Ok(failures.boxed())
+        Ok(messages.boxed())
     }
 }
 
@@ -210,7 +245,7 @@ impl WorkerChannel for NodeChannel {
             DataFusionError::Shared(error)
         };
         match self.open_task(headers, request, messages, context).await {
-            Ok(failures) => Ok(failures.map(move |error| Err(tell(error))).boxed()),
+            Ok(messages) => Ok(messages.map(move |message| message.map_err(&tell)).boxed()),
             Err(error) => Err(tell(error)),
         }
     }
@@ -219,7 +254,7 @@ impl WorkerChannel for NodeChannel {
         &mut self,
         headers: HeaderMap,
         request: ExecuteTaskRequest,
-        _: ExecutionPlanMetricsSet,
+        metrics: ExecutionPlanMetricsSet,
         context: &Arc<TaskContext>,
     ) -> Result<Vec<BoxStream<'static, Result<RecordBatch>>>> {
         let head = match request.producer_head {
@@ -238,7 +273,8 @@ impl WorkerChannel for NodeChannel {
                     partition: partition as u64,
                     head: Some(head.clone()),
                 };
-                self.clone().rows(headers.clone(), open)
+                let bytes = MetricBuilder::new(&metrics).counter(BYTES_RECEIVED, partition);
+                self.clone().rows(headers.clone(), open, bytes)
             });
         futures::future::try_join_all(opens).await
     }

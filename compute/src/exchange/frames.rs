@@ -12,6 +12,7 @@ use bytes::Bytes;
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::physical_plan::metrics::Count;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::Status;
@@ -69,13 +70,16 @@ fn without_bytes(schema: &Schema) -> bool {
 }
 
 /// The batches in the frames that come from a node.
+/// `bytes` counts what comes.
 pub(super) fn batches(
     frames: impl Stream<Item = Result<Frame, Status>> + Send + Unpin + 'static,
     node: Arc<str>,
+    bytes: Count,
 ) -> BoxStream<'static, Result<RecordBatch>> {
     let reader = FrameReader {
         frames,
         node,
+        bytes,
         decoder: StreamDecoder::new(),
         received: End { rows: 0, batches: 0 },
     };
@@ -93,6 +97,7 @@ pub(super) fn batches(
 struct FrameReader<S> {
     frames: S,
     node: Arc<str>,
+    bytes: Count,
     decoder: StreamDecoder,
     received: End,
 }
@@ -128,6 +133,7 @@ impl<S: Stream<Item = Result<Frame, Status>> + Unpin> FrameReader<S> {
     }
 
     fn decode(&mut self, bytes: Bytes) -> Result<Option<RecordBatch>> {
+        self.bytes.add(bytes.len());
         let mut buffer = Buffer::from(bytes);
         let batch = self.decoder.decode(&mut buffer)?;
         if buffer.is_empty() { Ok(batch) } else { Err(self.broken("a frame is too long")) }
@@ -188,7 +194,7 @@ mod tests {
 
     async fn read(frames: Vec<Frame>) -> Result<Vec<RecordBatch>> {
         let frames = futures::stream::iter(frames.into_iter().map(Ok));
-        batches(frames, "test".into()).try_collect().await
+        batches(frames, "test".into(), Count::new()).try_collect().await
     }
 
     #[tokio::test]

@@ -31,9 +31,54 @@ pub(crate) struct TaskOpen {
     pub(crate) started_ns: u64,
 }
 
-/// Node to leader, on the channel of a task. Nothing is said yet.
+/// Node to leader, on the channel of a task: the last word of one that was to be measured.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct TaskReply {}
+pub(crate) struct TaskReply {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) measured: Option<Measured>,
+}
+
+/// What the operators of a task have done, each before its inputs.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Measured {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) operators: Vec<OperatorMetrics>,
+}
+
+/// The metrics of an operator.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OperatorMetrics {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) metrics: Vec<MetricMessage>,
+}
+
+/// A metric, of a partition or of all.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MetricMessage {
+    #[prost(enumeration = "MetricKind", tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    /// Rows, bytes, or nanoseconds.
+    #[prost(uint64, tag = "3")]
+    pub(crate) value: u64,
+    #[prost(uint64, optional, tag = "4")]
+    pub(crate) partition: Option<u64>,
+}
+
+/// What a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum MetricKind {
+    OutputRows = 0,
+    OutputBytes = 1,
+    ElapsedCompute = 2,
+    SpilledBytes = 3,
+    Count = 4,
+    Gauge = 5,
+    PeakMemory = 6,
+    Time = 7,
+}
 
 /// Anyone to node: the rows of a partition.
 #[derive(Clone, PartialEq, Message)]

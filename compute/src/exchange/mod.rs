@@ -6,7 +6,7 @@
 //! ```text
 //! leader --Task--> node      the plan of one task; open as long as the query lives
 //! anyone --Rows--> node      one partition of a task: schema, batches, end frame
-//! leader --Control--> node   see [`crate::service`]
+//! leader --Control, Copy--> node, node --File--> node   see [`crate::service`]
 //! ```
 //!
 //! Invariants:
@@ -21,6 +21,7 @@
 mod channel;
 mod failure;
 mod frames;
+mod measured;
 pub(crate) mod messages;
 mod query_watch;
 mod rpc;
@@ -30,6 +31,7 @@ mod tasks;
 mod tls;
 
 pub use channel::NodeChannels;
+pub use measured::{BYTES_RECEIVED, QUERY_MEMORY_PEAK};
 pub use query_watch::QueryWatch;
 pub use server::{NodeServer, ServerParts};
 pub use session::configure;
@@ -38,3 +40,6 @@ pub use tls::{Identity, SERVER_NAME};
 
 /// The header in which the leader sends its epoch with every task.
 pub const EPOCH_HEADER: &str = "x-blueshift-epoch";
+
+/// The header in which the leader sends with every task how many bytes its query may use on a node.
+pub const MEMORY_HEADER: &str = "x-blueshift-memory-bytes";

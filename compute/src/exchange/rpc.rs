@@ -1,4 +1,4 @@
-//! The gRPC service of the cluster port, written out: three methods.
+//! The gRPC service of the cluster port, written out: five methods.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,11 +13,15 @@ use tonic_prost::ProstCodec;
 
 use super::messages::{Frame, RowsOpen, TaskOpen, TaskReply};
 use super::server::NodeServer;
-use crate::service::messages::{ControlReply, ControlRequest};
+use crate::service::messages::{
+    ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+};
 
 pub(super) const TASK: &str = "/blueshift.Cluster/Task";
 pub(super) const ROWS: &str = "/blueshift.Cluster/Rows";
 pub(super) const CONTROL: &str = "/blueshift.Cluster/Control";
+pub(super) const COPY: &str = "/blueshift.Cluster/Copy";
+pub(super) const FILE: &str = "/blueshift.Cluster/File";
 
 /// The service as tonic serves it.
 #[derive(Clone)]
@@ -57,6 +61,8 @@ where
                 TASK => grpc().streaming(TaskMethod(node), request).await,
                 ROWS => grpc().server_streaming(RowsMethod(node), request).await,
                 CONTROL => grpc().unary(ControlMethod(node), request).await,
+                COPY => grpc().unary(CopyMethod(node), request).await,
+                FILE => grpc().server_streaming(FileMethod(node), request).await,
                 _ => Status::unimplemented("no such method").into_http(),
             })
         })
@@ -98,5 +104,30 @@ impl UnaryService<ControlRequest> for ControlMethod {
     fn call(&mut self, request: Request<ControlRequest>) -> Self::Future {
         let node = Arc::clone(&self.0);
         Box::pin(async move { Ok(Response::new(node.control(request.into_inner()).await?)) })
+    }
+}
+
+struct CopyMethod(Arc<NodeServer>);
+
+impl UnaryService<CopyRequest> for CopyMethod {
+    type Response = CopyReply;
+    type Future = BoxFuture<Response<Self::Response>, Status>;
+
+    fn call(&mut self, request: Request<CopyRequest>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(node.copy(request.into_inner()).await?)) })
+    }
+}
+
+struct FileMethod(Arc<NodeServer>);
+
+impl ServerStreamingService<FileOpen> for FileMethod {
+    type Response = FilePart;
+    type ResponseStream = BoxStream<'static, Result<FilePart, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<FileOpen>) -> Self::Future {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Response::new(node.file(request.into_inner()))) })
     }
 }

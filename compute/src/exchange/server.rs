@@ -16,28 +16,32 @@ use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tonic::codegen::http::HeaderMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status, Streaming};
 use url::Url;
 use uuid::Uuid;
 
-use super::EPOCH_HEADER;
 use super::channel::NodeChannels;
 use super::failure::to_status;
 use super::frames::FrameWriter;
-use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
+use super::messages::{Frame, Head, Measured, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::rpc::ClusterService;
 use super::session::Sessions;
 use super::tasks::Tasks;
 use super::tls::Identity;
+use super::{EPOCH_HEADER, MEMORY_HEADER};
 use crate::codec::Site;
 use crate::error::Error;
+use crate::memory::QueryMemory;
 use crate::node::Node;
 use crate::object_storage::ObjectStorage;
 use crate::plan::guard::guard;
-use crate::service::NodeService;
-use crate::service::messages::{ControlReply, ControlRequest};
+use crate::service::messages::{
+    Action, ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+};
+use crate::service::{NodeService, copy_files, send_file};
 
 /// Frames of a partition between the query and the connection.
 const FRAMES_QUEUED_MAX: usize = 2;
@@ -65,8 +69,10 @@ pub struct ServerParts {
 /// Executes tasks of plans on a node, and answers its leader.
 pub struct NodeServer {
     worker: Worker,
+    node: Arc<Node>,
     tasks: Arc<Tasks>,
-    service: NodeService,
+    service: Arc<NodeService>,
+    channels: Arc<NodeChannels>,
     queries: Handle,
 }
 
@@ -75,15 +81,18 @@ impl NodeServer {
     pub fn new(parts: ServerParts) -> Arc<Self> {
         let tasks = Arc::<Tasks>::default();
         let site = Site { node: Arc::clone(&parts.node), objects: parts.objects };
+        let channels = parts.channels;
         let sessions =
-            Arc::new(Sessions::new(site, parts.channels, Arc::clone(&tasks), parts.functions));
+            Sessions::new(site, Arc::clone(&channels), Arc::clone(&tasks), parts.functions);
+        let sessions = Arc::new(sessions);
         let worker = Worker::from_session_builder(move |context: WorkerQueryContext| {
             let sessions = Arc::clone(&sessions);
             async move { sessions.open(context) }
         })
         .with_runtime_env(parts.node.runtime_env());
-        let service = NodeService::new(parts.node, Arc::clone(&tasks));
-        Arc::new(Self { worker, tasks, service, queries: parts.queries })
+        let node = Arc::clone(&parts.node);
+        let service = Arc::new(NodeService::new(parts.node, Arc::clone(&tasks)));
+        Arc::new(Self { worker, node, tasks, service, channels, queries: parts.queries })
     }
 
     /// Serves until `stop` is ready.
@@ -119,14 +128,18 @@ impl NodeServer {
         let open = incoming.message().await?;
         let request = open.ok_or_else(|| Status::invalid_argument("a task without a plan"))?;
         let request = set_plan(request).map_err(|error| to_status(&error))?;
-        let task = self.tasks.open(&mut headers);
+        let memory = self.memory(&headers, request.task_key.query_id);
+        let memory = memory.map_err(|error| to_status(&error))?;
+        let task = self.tasks.open(&mut headers, memory);
         // Checked once the task can be ended: a leader that takes over ends all that it finds.
         self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
-        let (closing, closed) = oneshot::channel::<()>();
+        let (closing, closed) = oneshot::channel::<Option<Measured>>();
         // Whatever ends this stream, the query has ended: the leader closes it, or is gone.
         let rest = futures::stream::once(async move {
             while let Ok(Some(_)) = incoming.message().await {}
-            drop((task, closing));
+            // The leader may be gone: then nobody wants to know.
+            let _ = closing.send(task.measured());
+            drop(task);
         });
         let rest = rest.filter_map(|()| futures::future::ready(None)).boxed();
         let worker = self.worker.clone();
@@ -138,13 +151,27 @@ impl NodeServer {
             Some(Err(error)) => return Err(Status::internal(error.to_string())),
             None => return Err(Status::internal("a task was not opened")),
         };
-        // The replies say nothing yet; the channel stays until the query has ended.
-        let silent = futures::stream::once(async move {
+        // The library's replies say nothing that is sent on; the channel stays until the query has
+        // ended, and what was measured is the last word.
+        let last = futures::stream::once(async move {
             let _replies = replies;
-            // The sender is never used: it is dropped when the query has ended.
-            let _ = closed.await;
+            closed.await.ok().flatten()
         });
-        Ok(silent.filter_map(|()| futures::future::ready(None)).boxed())
+        let last = last.filter_map(|measured| {
+            let reply = measured.map(|measured| Ok(TaskReply { measured: Some(measured) }));
+            futures::future::ready(reply)
+        });
+        Ok(last.boxed())
+    }
+
+    /// The memory that the leader has granted to the query of a task.
+    fn memory(&self, headers: &HeaderMap, query: Uuid) -> Result<Option<Arc<QueryMemory>>> {
+        let Some(value) = headers.get(MEMORY_HEADER) else { return Ok(None) };
+        let Some(bytes) = value.to_str().ok().and_then(|text| text.parse().ok()) else {
+            return internal_err!("a grant of memory is not a number");
+        };
+        let make = || QueryMemory::new(&self.node.runtime_env(), bytes);
+        self.tasks.share_memory(query, make).map(Some)
     }
 
     /// Starts a partition of a task.
@@ -179,6 +206,10 @@ impl NodeServer {
         self: Arc<Self>,
         request: ControlRequest,
     ) -> Result<ControlReply, Status> {
+        if let Some(Action::Heartbeat(_)) = request.action {
+            // It touches no file, and must not wait behind those that do.
+            return Ok(self.service.answer(request));
+        }
         let mut tasks = JoinSet::new();
         let node = Arc::clone(&self);
         tasks.spawn_blocking_on(move || node.service.answer(request), &self.queries);
@@ -187,6 +218,38 @@ impl NodeServer {
             Some(Err(error)) => Err(Status::internal(error.to_string())),
             None => Err(Status::internal("a request was not answered")),
         }
+    }
+
+    /// Copies segments from another node.
+    pub(super) async fn copy(self: Arc<Self>, request: CopyRequest) -> Result<CopyReply, Status> {
+        let mut tasks = JoinSet::new();
+        let (service, channels) = (Arc::clone(&self.service), Arc::clone(&self.channels));
+        // The set goes with the request, and the task with the set.
+        tasks.spawn_on(copy_files(service, channels, request), &self.queries);
+        match tasks.join_next().await {
+            Some(Ok(Ok(()))) => Ok(CopyReply {}),
+            Some(Ok(Err(error))) => Err(to_status(&error)),
+            Some(Err(error)) => Err(Status::internal(error.to_string())),
+            None => Err(Status::internal("a copy was not begun")),
+        }
+    }
+
+    /// Sends the file of a segment.
+    pub(super) fn file(
+        self: Arc<Self>,
+        open: FileOpen,
+    ) -> BoxStream<'static, Result<FilePart, Status>> {
+        let (sender, receiver) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let mut tasks = JoinSet::new();
+        let service = Arc::clone(&self.service);
+        let sending = move || send_file(&service, open, |error| to_status(&error), &sender);
+        tasks.spawn_blocking_on(sending, &self.queries);
+        let parts =
+            futures::stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
+                let part = receiver.recv().await?;
+                Some((part, (receiver, tasks)))
+            });
+        parts.boxed()
     }
 }
 

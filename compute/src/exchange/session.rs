@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::context::SessionConfig;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
-    ChannelResolver, DistributedExt, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse,
-    WorkerQueryContext,
+    ChannelResolver, DistributedConfig, DistributedExt, WorkerPlanRewriteEvent,
+    WorkerPlanRewriteEventResponse, WorkerQueryContext,
 };
 
 use super::channel::NodeChannels;
 use super::tasks::Tasks;
 use crate::codec::{NodeCodec, Site, check};
+use crate::memory::configure_memory;
 use crate::plan::stop::stoppable_task;
 
 /// The rows of a batch: the window of a scan.
@@ -60,8 +62,17 @@ impl Sessions {
         let mut builder = context.builder;
         let mut config = builder.config().take().unwrap_or_default();
         configure(&mut config, self.site.node.slices());
-        let end = self.tasks.end_of(&context.headers)?;
+        let task = self.tasks.find(&context.headers)?;
+        let end = Arc::clone(&task.end);
+        let runtime = match &task.memory {
+            Some(memory) => memory.runtime_env(),
+            None => self.site.node.runtime_env(),
+        };
+        if let MemoryLimit::Finite(bytes) = runtime.memory_pool.memory_limit() {
+            configure_memory(&mut config, bytes);
+        }
         config.set_extension(Arc::clone(&end));
+        let is_measured = DistributedConfig::from_session_config(&config)?.collect_metrics;
         config.set_distributed_user_codec(NodeCodec::for_node(self.site.clone()));
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&self.channels) as _;
         config.set_distributed_channel_resolver(channels);
@@ -69,10 +80,13 @@ impl Sessions {
             move |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
                 check(&event.plan)?;
                 let plan = stoppable_task(event.plan, &end)?;
+                if is_measured {
+                    task.measure(Arc::clone(&plan));
+                }
                 Ok(WorkerPlanRewriteEventResponse::new(plan))
             },
         );
         let state = SessionStateBuilder::new_from_existing(self.template.clone());
-        Ok(state.with_config(config).with_runtime_env(self.site.node.runtime_env()).build())
+        Ok(state.with_config(config).with_runtime_env(runtime).build())
     }
 }

@@ -8,7 +8,8 @@
 //! nobody reads; [`stop`] lets a query be stopped inside a join.
 //!
 //! In a cluster: [`on_task`] and [`take_slices`] divide among tasks what each of them has whole;
-//! [`slice_write`] ends a write on each node, [`load`] begins a COPY there, and [`cancel`] stops the
+//! [`slice_write`] ends a write on each node and [`delete_rows`] a DELETE, [`drop_repeated`] lets the
+//! rows of an UPDATE through once, [`load`] begins a COPY there, and [`cancel`] stops the
 //! leaves of a query that has ended.
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub mod cancel;
+pub mod delete_rows;
+pub mod drop_repeated;
 pub mod dropped_probe;
 pub mod guard;
 pub mod load;

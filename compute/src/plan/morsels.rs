@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use storage::ROW_GROUP_ROWS;
+use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::SliceId;
 use storage::statistics::SegmentInfo;
 
@@ -18,6 +19,8 @@ use crate::table::TableVersion;
 pub(crate) struct Morsel {
     pub(crate) slice: SliceId,
     pub(crate) segment: Arc<SegmentInfo>,
+    /// Which of the segment's rows are deleted.
+    pub(crate) deletions: Option<Arc<DeletionVectorInfo>>,
     pub(crate) row_group: usize,
 }
 
@@ -35,10 +38,12 @@ impl MorselQueue {
         for &slice in slices {
             let segments = version.slices.get(slice).map_or(&[][..], Vec::as_slice);
             for segment in segments {
+                let deletions = version.deletions.get(&segment.id);
                 for row_group in 0..row_group_count(segment) {
                     morsels.push(Morsel {
                         slice: SliceId(u32::try_from(slice).unwrap_or(u32::MAX)),
                         segment: Arc::clone(segment),
+                        deletions: deletions.map(Arc::clone),
                         row_group,
                     });
                 }

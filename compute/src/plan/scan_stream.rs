@@ -211,7 +211,9 @@ impl ScanStream {
     ) -> Result<Option<(RowGroupScan, usize)>> {
         let version = &self.work.version;
         let open = |morsel: &Morsel| {
-            self.work.node.segment(version.table, morsel.slice, &morsel.segment, &version.schema)
+            let (segment, deletions) = (&morsel.segment, morsel.deletions.as_deref());
+            let (table, schema) = (version.table, &version.schema);
+            self.work.node.live_segment(table, morsel.slice, segment, deletions, schema)
         };
         let segment = open(morsel)?;
         let scan = segment
@@ -219,9 +221,11 @@ impl ScanStream {
             .map_err(storage_error)?;
         let Some(scan) = scan else { return Ok(None) };
         if let Some(next) = next {
-            open(next)?.prefetch_row_group(next.row_group, &self.work.projection);
+            let stored = |column: &usize| *column < version.schema.columns.len();
+            let columns = self.work.projection.iter().copied().filter(stored);
+            open(next)?.prefetch_row_group(next.row_group, &columns.collect::<Vec<_>>());
         }
-        let rows = segment.row_group_rows(morsel.row_group);
+        let rows = segment.live_row_group_rows(morsel.row_group);
         self.metrics.row_groups_scanned.add(1);
         self.metrics.rows_scanned.add(rows);
         self.metrics.bytes_scanned.add(self.encoded_bytes(morsel, rows));
@@ -232,7 +236,8 @@ impl ScanStream {
     fn encoded_bytes(&self, morsel: &Morsel, rows: usize) -> usize {
         let columns = &self.work.version.schema.columns;
         let column_bytes = |column: &usize| {
-            morsel.segment.column(columns[*column].id).map_or(0, |column| column.encoded_bytes)
+            let stored = columns.get(*column).and_then(|column| morsel.segment.column(column.id));
+            stored.map_or(0, |column| column.encoded_bytes)
         };
         let bytes: u64 = self.work.projection.iter().map(column_bytes).sum();
         let share = rows as f64 / morsel.segment.row_count.max(1) as f64;
@@ -248,7 +253,7 @@ impl ScanStream {
             self.state = State::NextRowGroup;
             return Ok(Progress::Working);
         };
-        let mut window = WindowColumns::new(window);
+        let mut window = WindowColumns::new(window, self.work.version.schema.columns.len());
         *rows_not_passed -= window.selected();
         if let Some(filters) = &mut self.filters {
             for residual in &mut filters.residuals {

@@ -1,8 +1,8 @@
 //! The leaf of a plan that reads a table version from the slices of a node.
 //!
 //! It has two forms. The leader plans with the slices of all nodes: partition `p` stands for the
-//! slices with that index on every node. A node executes the form that lists its own slices only
-//! ([`SliceScanExec::for_node`]); where the leader is the only node, the two are one.
+//! slices with that index on every node. A node executes the form that lists the slices of one task
+//! only ([`SliceScanExec::for_node`]); where the leader is the only node, the two are one.
 //!
 //! It reads only the columns that the plan needs, evaluates all filters that were pushed to it, and
 //! promises the hash partitioning of a KEY table, so that joins and groups on the distribution key
@@ -100,7 +100,7 @@ impl SliceScanExec {
         Self::with_partitions(version, home, table_statistics, projection, partitions)
     }
 
-    /// The scan that one node executes: its own slices.
+    /// The scan of one node's slices: by itself, or by a node that stands in for it.
     pub fn for_node(&self, node: usize) -> Self {
         let partitions = merged_partitions(&self.version, self.home.layout(), node..node + 1);
         Self { partitions, ..self.renew() }
@@ -165,6 +165,12 @@ impl SliceScanExec {
         &self.projection
     }
 
+    /// Conditions over the table's columns, all of which a row fulfils that is returned; without
+    /// those that other operators refine while the scan runs.
+    pub fn filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.filters
+    }
+
     /// Another scan of the same table that has not run.
     fn renew(&self) -> Self {
         Self {
@@ -223,13 +229,10 @@ fn merged_partitions(
     layout: Layout,
     nodes: Range<usize>,
 ) -> Vec<Vec<usize>> {
-    let of_node = |partition: usize, node: usize| {
-        let slice = layout.slices_of(node).start + partition;
-        match version.distribution {
-            // A copy is all under the first slice of its node, whoever reads it.
-            Distribution::All => (partition == 0).then_some(slice),
-            Distribution::Even | Distribution::Key(_) => Some(slice),
-        }
+    let of_node = |partition: usize, node: usize| match version.distribution {
+        // Every node has a copy of the first slice of such a table.
+        Distribution::All => (partition == 0).then_some(0),
+        Distribution::Even | Distribution::Key(_) => Some(layout.slices_of(node).start + partition),
     };
     (0..layout.slices_per_node())
         .map(|partition| nodes.clone().filter_map(|node| of_node(partition, node)).collect())

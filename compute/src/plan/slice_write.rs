@@ -1,9 +1,17 @@
-//! The end of a write on each node: the rows that came to the node become segments of its slices,
-//! and the segments' descriptions are what the plan returns. The leader commits them.
+//! The end of a write in each task: the rows that came to the task become segments of its slices,
+//! and the segments' descriptions are what the plan returns, with the node that has written them: a
+//! task runs on another node than its own while that is away. The leader has the segments copied
+//! and commits them.
+//!
+//! Segments of a table that is on every node are those of the first slice, whichever task makes
+//! them.
 //!
 //! The leader gave each task of the write a range of segment ids; task `t` takes from
 //! `first_segment + t * SEGMENTS_PER_TASK` on. A write that fails anywhere is undone by the range
 //! ([`crate::Node::abandon_segments`]), whatever its tasks had written by then.
+//!
+//! Of an UPDATE the rows come with the ids of those that they replace, in the last column; which
+//! these are is returned too, as [`super::delete_rows`] does it.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,6 +24,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
@@ -27,22 +36,28 @@ use datafusion::physical_plan::{
 use datafusion_distributed::DistributedTaskContext;
 use prost::Message;
 use storage::ids::{SegmentId, SliceId};
+use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use crate::codec::table::TableProto;
+use super::delete_rows::{RowTarget, RowTargetProto, deleted_columns, deleted_fields};
+use crate::codec::table::{TableProto, number};
 use crate::codec::{Decoder, missing, unreadable};
-use crate::table::{Home, TableVersion};
-use crate::write::{WriteOutcome, WriteTarget, write_table};
+use crate::row_ids::take_row_ids;
+use crate::table::{Distribution, Home, TableVersion};
+use crate::write::{WriteOutcome, WriteTarget, write_streams};
 
-/// Segments that one task of a write may make.
-pub const SEGMENTS_PER_TASK: u64 = 1 << 20;
+/// Segments that one task of a write may make. Ids are never given again, and 2^44 of them have a
+/// place in a row id: enough for 2^28 tasks.
+pub const SEGMENTS_PER_TASK: u64 = 1 << 16;
 
-/// Writes its input to the slices of the node that executes it.
+/// Writes its input to the slices of the task that executes it.
 #[derive(Debug)]
 pub struct SliceWriteExec {
     version: Arc<TableVersion>,
     home: Home,
     first_segment: u64,
+    /// Set if the rows replace others.
+    replaces: Option<RowTarget>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
@@ -54,6 +69,8 @@ pub(crate) struct SliceWriteProto {
     table: Option<TableProto>,
     #[prost(uint64, tag = "2")]
     first_segment: u64,
+    #[prost(message, optional, tag = "3")]
+    replaces: Option<RowTargetProto>,
 }
 
 /// The segment ids that a write with that first id and that many tasks may use.
@@ -75,12 +92,21 @@ impl SliceWriteExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { version, home, first_segment, input, properties: Arc::new(properties) }
+        let properties = Arc::new(properties);
+        Self { version, home, first_segment, replaces: None, input, properties }
+    }
+
+    /// The same write of rows that replace others, whose ids are the last column of the input.
+    #[must_use]
+    pub fn replacing(mut self, replaces: Option<RowTarget>) -> Self {
+        self.replaces = replaces;
+        self
     }
 
     pub(crate) fn to_proto(&self) -> Result<SliceWriteProto> {
         let table = Some(TableProto::new(&self.version)?);
-        Ok(SliceWriteProto { table, first_segment: self.first_segment })
+        let replaces = self.replaces.as_ref().map(RowTarget::to_proto);
+        Ok(SliceWriteProto { table, first_segment: self.first_segment, replaces })
     }
 
     pub(crate) fn from_proto(
@@ -91,40 +117,79 @@ impl SliceWriteExec {
         let node = &decoder.site.node;
         let table = proto.table.ok_or_else(|| missing("the table of a write"))?;
         let version = table.into_version(node.layout().slices())?;
-        if version.arrow_schema.fields().len() != input.schema().fields().len() {
+        let replaces = proto.replaces.as_ref().map(RowTarget::from_proto).transpose()?;
+        let columns = version.schema.columns.len() + usize::from(replaces.is_some());
+        if columns != input.schema().fields().len() {
             return Err(unreadable("the rows of a write do not fit its table"));
         }
         let home = Home::Node(Arc::clone(node));
-        Ok(Self::new(Arc::new(version), home, proto.first_segment, input))
+        let write = Self::new(Arc::new(version), home, proto.first_segment, input);
+        Ok(write.replacing(replaces))
     }
 
-    /// The ids of one task, each given out once.
+    /// The slices and ids of one task, each id given out once.
     fn target(&self, task: usize) -> WriteTarget {
         let ids = segment_range(self.first_segment, task + 1);
         let next = AtomicU64::new(ids.end - SEGMENTS_PER_TASK);
+        let node = match self.version.distribution {
+            Distribution::All => 0,
+            Distribution::Even | Distribution::Key(_) => task,
+        };
         WriteTarget {
             version: Arc::clone(&self.version),
+            slices: self.home.layout().slices_of(node),
             new_segment_id: Arc::new(move || SegmentId(next.fetch_add(1, Ordering::Relaxed))),
         }
     }
 }
 
 fn result_schema() -> SchemaRef {
+    let [rows_of, rows] = deleted_fields();
     Arc::new(Schema::new(vec![
-        Field::new("slice", DataType::UInt32, false),
-        Field::new("segment", DataType::Binary, false),
+        Field::new("slice", DataType::UInt32, true),
+        Field::new("segment", DataType::Binary, true),
+        Field::new("node", DataType::UInt32, true),
+        rows_of,
+        rows,
     ]))
 }
 
-fn to_batch(segments: &[(SliceId, SegmentInfo)]) -> Result<RecordBatch> {
-    let slices = UInt32Array::from_iter_values(segments.iter().map(|(slice, _)| slice.0));
-    let infos = BinaryArray::from_iter_values(segments.iter().map(|(_, info)| info.to_bytes()));
-    let columns: Vec<ArrayRef> = vec![Arc::new(slices), Arc::new(infos)];
+/// A segment that a task of a write has made.
+#[derive(Debug, Clone)]
+pub struct WrittenSegment {
+    /// The slice that it belongs to.
+    pub slice: SliceId,
+    /// What the catalog keeps of it.
+    pub info: SegmentInfo,
+    /// The node that has its file.
+    pub node: usize,
+}
+
+fn to_batch(
+    segments: &[(SliceId, SegmentInfo)],
+    node: usize,
+    deleted: &[(SegmentId, RowSet)],
+) -> Result<RecordBatch> {
+    let node = number(node)?;
+    let none = std::iter::repeat_n(None, deleted.len());
+    let slices = segments.iter().map(|(slice, _)| Some(slice.0)).chain(none);
+    let none = std::iter::repeat_n(None, deleted.len());
+    let infos = segments.iter().map(|(_, info)| Some(info.to_bytes())).chain(none);
+    let none = std::iter::repeat_n(None, deleted.len());
+    let nodes = segments.iter().map(|_| Some(node)).chain(none);
+    let [rows_of, rows] = deleted_columns(segments.len(), deleted);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter(slices)),
+        Arc::new(BinaryArray::from_iter(infos)),
+        Arc::new(UInt32Array::from_iter(nodes)),
+        rows_of,
+        rows,
+    ];
     Ok(RecordBatch::try_new(result_schema(), columns)?)
 }
 
 /// What the tasks of a write have returned.
-pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, SegmentInfo)>> {
+pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<WrittenSegment>> {
     let mut segments = Vec::new();
     for batch in batches {
         if batch.schema().fields() != result_schema().fields() {
@@ -132,10 +197,13 @@ pub fn written_segments(batches: &[RecordBatch]) -> Result<Vec<(SliceId, Segment
         }
         let slices = batch.column(0).as_primitive::<UInt32Type>();
         let infos = batch.column(1).as_binary::<i32>();
-        for (slice, info) in slices.values().iter().zip(infos.iter()) {
+        let nodes = batch.column(2).as_primitive::<UInt32Type>();
+        for ((slice, info), node) in slices.iter().zip(infos.iter()).zip(nodes.iter()) {
+            let Some(slice) = slice else { continue };
             let info = info.ok_or_else(|| missing("the description of a segment"))?;
             let info = SegmentInfo::from_bytes(info).map_err(unreadable)?;
-            segments.push((SliceId(*slice), info));
+            let node = node.ok_or_else(|| missing("the node of a segment"))? as usize;
+            segments.push(WrittenSegment { slice: SliceId(slice), info, node });
         }
     }
     Ok(segments)
@@ -174,12 +242,13 @@ impl ExecutionPlan for SliceWriteExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(
+        let write = Self::new(
             Arc::clone(&self.version),
             self.home.clone(),
             self.first_segment,
             children.swap_remove(0),
-        )))
+        );
+        Ok(Arc::new(write.replacing(self.replaces.clone())))
     }
 
     fn with_new_children(
@@ -206,11 +275,23 @@ impl ExecutionPlan for SliceWriteExec {
             return internal_err!("a write has no partition {partition}");
         }
         let node = Arc::clone(self.home.node()?);
-        let target = self.target(DistributedTaskContext::from_ctx(&context).task_index);
+        let task = DistributedTaskContext::from_ctx(&context).task_index;
+        if task >= node.layout().nodes() {
+            return internal_err!("a write has no task {task}");
+        }
+        let target = self.target(task);
         let input = Arc::clone(&self.input);
+        let collector = self.replaces.as_ref().map(|target| target.collector(&context));
         let result = futures::stream::once(async move {
-            let WriteOutcome { segments, .. } = write_table(&node, target, input, context).await?;
-            to_batch(&segments)
+            let mut streams = execute_stream_partitioned(input, Arc::clone(&context))?;
+            if let Some(collector) = &collector {
+                let take = |stream| take_row_ids(stream, Arc::clone(collector));
+                streams = streams.into_iter().map(take).collect::<Result<_>>()?;
+            }
+            let WriteOutcome { segments, .. } =
+                write_streams(&node, target, streams, context).await?;
+            let deleted = collector.map(|collector| collector.finish()).unwrap_or_default();
+            to_batch(&segments, node.id(), &deleted)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(result_schema(), result)))
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::compute::filter;
 use datafusion::common::Result;
 use storage::scan::Window;
@@ -16,12 +16,14 @@ use crate::error::storage_error;
 pub(crate) struct WindowColumns<'w> {
     window: &'w mut Window,
     decoded: Vec<(usize, ArrayRef)>,
+    /// Columns that are stored; the next position is that of the row ids.
+    stored_columns: usize,
 }
 
 impl<'w> WindowColumns<'w> {
-    /// Nothing is decoded yet.
-    pub(crate) fn new(window: &'w mut Window) -> Self {
-        Self { window, decoded: Vec::new() }
+    /// Nothing is decoded yet; the table has so many columns.
+    pub(crate) fn new(window: &'w mut Window, stored_columns: usize) -> Self {
+        Self { window, decoded: Vec::new(), stored_columns }
     }
 
     /// The number of rows that every filter so far has passed.
@@ -29,12 +31,17 @@ impl<'w> WindowColumns<'w> {
         self.window.selected()
     }
 
-    /// The selected rows of the table's column at this position.
+    /// The selected rows of the table's column at this position, or their ids.
     pub(crate) fn column(&mut self, column: usize) -> Result<ArrayRef> {
         if let Some((_, array)) = self.decoded.iter().find(|(decoded, _)| *decoded == column) {
             return Ok(Arc::clone(array));
         }
-        let array = self.window.decode(column).map_err(storage_error)?;
+        let array: ArrayRef = if column == self.stored_columns {
+            let ids = self.window.row_ids();
+            Arc::new(Int64Array::from_iter_values(ids.values().iter().map(|id| id.cast_signed())))
+        } else {
+            self.window.decode(column).map_err(storage_error)?
+        };
         self.decoded.push((column, Arc::clone(&array)));
         Ok(array)
     }

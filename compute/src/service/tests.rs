@@ -106,8 +106,8 @@ async fn a_new_leader_ends_the_tasks_and_writes_of_the_old_one() {
     let service = NodeService::new(Arc::clone(&fixture.node), Arc::clone(&tasks));
     ask(&service, 1, Action::Open(open(&fixture, 1, &[]))).unwrap();
     let mut headers = HeaderMap::new();
-    let _task = tasks.open(&mut headers);
-    let end = tasks.end_of(&headers).unwrap();
+    let _task = tasks.open(&mut headers, None);
+    let end = Arc::clone(&tasks.find(&headers).unwrap().end);
     ask(&service, 1, Action::Open(open(&fixture, 1, &[]))).unwrap();
     assert!(!end.is_set(), "the same leader has opened the node again");
     ask(&service, 2, Action::Open(open(&fixture, 1000, &[]))).unwrap();

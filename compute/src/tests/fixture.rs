@@ -20,6 +20,7 @@ use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 
 use crate::layout::Layout;
 use crate::plan::physical_optimizer_rules;
+use crate::profile::Profile;
 use crate::{
     Distribution, Home, Node, NodeConfig, SliceTable, TableVersion, WriteTarget, write_streams,
 };
@@ -68,7 +69,9 @@ impl Fixture {
             node: 0,
             memory_bytes: 1 << 30,
             cache_bytes: 64 << 20,
+            spill_dir: directory.path().join("spill"),
             spill_bytes_max: 1 << 30,
+            profile: Profile::default(),
         });
         let next_id = Arc::new(AtomicU64::new(1));
         Self { node: node.unwrap(), io, next_id, _directory: directory }
@@ -89,6 +92,7 @@ impl Fixture {
             distribution,
             placement_fingerprint: crate::placement::fingerprint(),
             slices: vec![vec![]; self.node.slices()],
+            deletions: Default::default(),
         }
     }
 
@@ -96,6 +100,7 @@ impl Fixture {
         let next_id = Arc::clone(&self.next_id);
         WriteTarget {
             version: Arc::new(version.clone()),
+            slices: self.node.own_slices(),
             new_segment_id: Arc::new(move || SegmentId(next_id.fetch_add(1, Ordering::Relaxed))),
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
 use parking_lot::Mutex;
 use storage::{ROW_GROUP_ROWS, SEGMENT_ROWS_MAX};
 
@@ -17,7 +19,7 @@ use crate::table::Distribution;
 /// rows; a segment is then smaller than it could be.
 const SLICE_BYTES_MAX: usize = 256 << 20;
 
-/// A buffer may hold this part of the node's memory: there is one per slice, and each may have
+/// A buffer may hold this part of the query's memory: there is one per slice, and each may have
 /// segments in writing, which take as much again.
 const SLICE_MEMORY_DIVISOR: usize = 6;
 
@@ -59,7 +61,11 @@ impl SliceBuffers {
                 reservation: consumer.register(pool),
             })
         };
-        let share = node.memory_bytes() / (count * SLICE_MEMORY_DIVISOR);
+        let memory_bytes = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => node.memory_bytes(),
+        };
+        let share = memory_bytes / (count * SLICE_MEMORY_DIVISOR);
         Self {
             slices: (0..count).map(buffer).collect(),
             bytes_max: share.min(SLICE_BYTES_MAX),

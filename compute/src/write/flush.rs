@@ -55,12 +55,12 @@ impl Flusher {
         Self { slots: slots.collect(), files, node, target, running: Mutex::default() }
     }
 
-    /// Starts to write a segment of a slice, counted within the node; waits while the slice has too
-    /// many of them in writing.
+    /// Starts to write a segment of a slice, counted within those of the write; waits while the
+    /// slice has too many of them in writing.
     pub(super) async fn start(&self, slice: usize, rows: BufferedRows) -> Result<()> {
         let slot = Arc::clone(&self.slots[slice]).acquire_owned().await;
         let slot = slot.map_err(|error| DataFusionError::Internal(error.to_string()))?;
-        let slice = self.node.own_slices().start + slice;
+        let slice = self.target.slices.start + slice;
         let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
         let id = (self.target.new_segment_id)();
         let job = Job {

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use storage::ids::{SliceId, TableId};
+use compute::Deletions;
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{SegmentId, SliceId, TableId};
+use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use super::{SchemaEntry, Snapshot, TableEntry, UserEntry};
+use super::{GroupEntry, SchemaEntry, Snapshot, TableEntry, UserEntry};
 use crate::error::{Error, Result, code};
 
 /// One change.
@@ -24,8 +27,46 @@ pub enum Change {
     AddSegments(TableId, Vec<(SliceId, Arc<SegmentInfo>)>),
     /// TRUNCATE: no row is left.
     Truncate(TableId),
+    /// Rows were deleted.
+    DeleteRows(TableId, Vec<Deletion>),
+    /// Segments were written again without their deleted rows, and sorted perhaps: VACUUM.
+    Rewrite(TableId, Vec<Rewritten>),
     /// A user exists with this entry from now on.
     PutUser(UserEntry),
+    /// DROP USER: the user with this number.
+    DropUser(u32),
+    /// A group exists with this entry from now on.
+    PutGroup(GroupEntry),
+    /// DROP GROUP: the group with this number.
+    DropGroup(u32),
+    /// ALTER SYSTEM SET: name and value; None is DEFAULT.
+    PutParameter(String, Option<String>),
+}
+
+/// Rows of one segment that are deleted.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    /// The slice of the segment.
+    pub slice: SliceId,
+    /// The segment.
+    pub segment: Arc<SegmentInfo>,
+    /// The vector that counted before.
+    pub base: Option<Arc<DeletionVectorInfo>>,
+    /// The vector that counts from now on; without one no row is left, and the segment goes.
+    pub vector: Option<Arc<DeletionVectorInfo>>,
+    /// The rows that this change deletes.
+    pub rows: Arc<RowSet>,
+}
+
+/// Segments of one slice that others take the place of.
+#[derive(Debug, Clone)]
+pub struct Rewritten {
+    /// The slice.
+    pub slice: SliceId,
+    /// The segments that go, with the vectors that counted when they were read.
+    pub sources: Vec<(Arc<SegmentInfo>, Option<Arc<DeletionVectorInfo>>)>,
+    /// The segments with their rows.
+    pub segments: Vec<Arc<SegmentInfo>>,
 }
 
 impl Snapshot {
@@ -39,8 +80,17 @@ impl Snapshot {
             Change::DropTable(id) => self.drop_table(*id),
             Change::AddSegments(id, segments) => self.add_segments(*id, segments),
             Change::Truncate(id) => self.truncate(*id),
-            Change::PutUser(entry) => {
-                self.users.insert(entry.name.clone(), entry.clone());
+            Change::DeleteRows(id, deletions) => self.delete_rows(*id, deletions),
+            Change::Rewrite(id, rewritten) => self.rewrite(*id, rewritten),
+            Change::PutUser(entry) => self.put_user(entry),
+            Change::DropUser(oid) => self.drop_user(*oid),
+            Change::PutGroup(entry) => self.put_group(entry),
+            Change::DropGroup(oid) => self.drop_group(*oid),
+            Change::PutParameter(name, value) => {
+                match value {
+                    Some(value) => self.parameters.insert(name.clone(), value.clone()),
+                    None => self.parameters.remove(name),
+                };
                 Ok(())
             }
         }
@@ -104,8 +154,57 @@ impl Snapshot {
     fn truncate(&mut self, id: TableId) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
         entry.slices.iter_mut().for_each(Vec::clear);
+        entry.deletions = Deletions::default();
         Ok(())
     }
+
+    fn delete_rows(&mut self, id: TableId, deletions: &[Deletion]) -> Result<()> {
+        let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        for deletion in deletions {
+            let segment = deletion.segment.id;
+            check_unchanged(entry, deletion.slice, segment, deletion.base.as_ref())?;
+            match &deletion.vector {
+                Some(vector) => {
+                    Arc::make_mut(&mut entry.deletions).insert(segment, Arc::clone(vector));
+                }
+                None => remove_segment(entry, deletion.slice, segment),
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, id: TableId, rewritten: &[Rewritten]) -> Result<()> {
+        let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        for Rewritten { slice, sources, segments } in rewritten {
+            for (source, vector) in sources {
+                check_unchanged(entry, *slice, source.id, vector.as_ref())?;
+                remove_segment(entry, *slice, source.id);
+            }
+            entry.slices[slice.0 as usize].extend(segments.iter().map(Arc::clone));
+        }
+        Ok(())
+    }
+}
+
+/// The segment is there, with this vector and no other: what was decided by it still holds.
+fn check_unchanged(
+    entry: &TableEntry,
+    slice: SliceId,
+    segment: SegmentId,
+    vector: Option<&Arc<DeletionVectorInfo>>,
+) -> Result<()> {
+    let segments = entry.slices.get(slice.0 as usize);
+    let is_there = segments.is_some_and(|segments| segments.iter().any(|s| s.id == segment));
+    let found = entry.deletions.get(&segment).map(|vector| vector.id);
+    if is_there && found == vector.map(|vector| vector.id) {
+        return Ok(());
+    }
+    Err(Error::Conflict { table: entry.id, other: None })
+}
+
+fn remove_segment(entry: &mut TableEntry, slice: SliceId, id: SegmentId) {
+    entry.slices[slice.0 as usize].retain(|segment| segment.id != id);
+    Arc::make_mut(&mut entry.deletions).remove(&id);
 }
 
 /// The schema of a statement does not exist.

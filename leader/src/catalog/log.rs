@@ -2,32 +2,40 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod rebuild;
+mod users;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use compute::Deletions;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, Transaction, params};
 use sql::types::SqlType;
-use storage::ids::{ColumnId, SliceId, TableId, Xid};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{ColumnId, SegmentId, SliceId, TableId, Xid};
+use storage::row_set::RowSet;
 use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 
 use super::{
-    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
+    Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, Snapshot, TableColumn, TableEntry,
     constraint,
 };
 use crate::error::{Error, Result};
 
-/// The format of the file; another one is refused.
-const FORMAT_VERSION: i64 = 2;
+pub use rebuild::rebuild;
+
+/// The format of the file. The one before is brought to it when it is opened, in one SQLite
+/// transaction; others are refused.
+const FORMAT_VERSION: i64 = 3;
+/// The format before, which has no groups and deletes no rows.
+const FORMAT_BEFORE: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE commit_record (
     xid INTEGER PRIMARY KEY, committed_at TEXT NOT NULL DEFAULT (datetime('now'))) STRICT;
-CREATE TABLE users (
-    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, verifier TEXT NOT NULL,
-    superuser INTEGER NOT NULL) STRICT;
 CREATE TABLE schemas (
     name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL) STRICT;
 CREATE TABLE tables (
@@ -46,6 +54,29 @@ CREATE TABLE segments (
 CREATE INDEX segments_of_table ON segments (table_oid, segment_id);
 ";
 
+/// Users, and what else is not an object of a database.
+const SCHEMA_OF_USERS: &str = "
+CREATE TABLE users (
+    name TEXT PRIMARY KEY, oid INTEGER NOT NULL UNIQUE, verifier TEXT NOT NULL,
+    superuser INTEGER NOT NULL) STRICT;
+";
+
+/// What [`FORMAT_BEFORE`] lacks: which rows are deleted, groups, and more of users.
+const SCHEMA_SINCE: &str = "
+CREATE TABLE deletions (
+    segment_id INTEGER PRIMARY KEY REFERENCES segments (segment_id) ON DELETE CASCADE,
+    xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
+ALTER TABLE users ADD COLUMN createdb INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN valid_until_us INTEGER;
+ALTER TABLE users ADD COLUMN connection_limit INTEGER;
+ALTER TABLE users ADD COLUMN session_timeout INTEGER;
+ALTER TABLE users ADD COLUMN syslog_unrestricted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN settings TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE groups (
+    oid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, members TEXT NOT NULL) STRICT;
+CREATE TABLE parameters (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+";
+
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
 /// the disk in any form is never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +88,18 @@ pub struct NextIds {
     /// The next segment.
     pub segment: u64,
 }
+
+/// What one write changed, in words that [`rebuild`] understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// 1 for the first write to the log, and so on.
+    pub number: u64,
+    /// The SQL statements.
+    pub statements: String,
+}
+
+const COUNT_WRITE: &str = "INSERT INTO meta VALUES ('writes', 1) \
+                           ON CONFLICT (name) DO UPDATE SET value = value + 1";
 
 /// The first oid of a user's object, as in PostgreSQL above the system's own.
 const FIRST_OID: u32 = 100_000;
@@ -79,8 +122,12 @@ impl CatalogLog {
         match log.format_version()? {
             None => log.create()?,
             Some(FORMAT_VERSION) => {}
+            Some(FORMAT_BEFORE) => log.upgrade()?,
             Some(other) => {
-                let text = format!("format {other}; this server reads format {FORMAT_VERSION}");
+                let text = format!(
+                    "format {other}; this server reads formats {FORMAT_BEFORE} and \
+                     {FORMAT_VERSION}"
+                );
                 return Err(Error::CatalogDamaged(text));
             }
         }
@@ -99,6 +146,8 @@ impl CatalogLog {
     fn create(&mut self) -> Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(SCHEMA_OF_USERS)?;
+        transaction.execute_batch(SCHEMA_SINCE)?;
         let first = [
             ("format", FORMAT_VERSION),
             ("next_xid", 1),
@@ -112,24 +161,63 @@ impl CatalogLog {
         Ok(())
     }
 
-    /// Makes the changes of a transaction durable, all or none.
-    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<()> {
+    /// Brings a file of the format before to the present one. It is no write with a number: a copy of
+    /// such a file is changed in the same way when [`rebuild`] opens it, and what was written to
+    /// it before means the same afterwards.
+    fn upgrade(&mut self) -> Result<()> {
         let transaction = self.connection.transaction()?;
-        for change in changes {
-            write_change(&transaction, xid, change)?;
-        }
-        transaction.execute("INSERT INTO commit_record (xid) VALUES (?1)", [integer(xid.0)?])?;
-        write_next_ids(&transaction, next)?;
+        transaction.execute_batch(SCHEMA_SINCE)?;
+        let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
+        transaction.execute(sql, [FORMAT_VERSION])?;
         transaction.commit()?;
+        tracing::info!(from = FORMAT_BEFORE, to = FORMAT_VERSION, "upgraded the catalog file");
         Ok(())
     }
 
+    /// Whether the transaction's commit record is there.
+    pub fn has_committed(&self, xid: Xid) -> Result<bool> {
+        let sql = "SELECT count(*) FROM commit_record WHERE xid = ?1";
+        let count: i64 = self.connection.query_row(sql, [integer(xid.0)?], |row| row.get(0))?;
+        Ok(count > 0)
+    }
+
+    /// Makes the changes of a transaction durable, all or none.
+    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<LogRecord> {
+        self.write(|writer| {
+            for change in changes {
+                write_change(writer, xid, change)?;
+            }
+            let sql = "INSERT INTO commit_record (xid) VALUES (?1)";
+            writer.run(sql, params![integer(xid.0)?])?;
+            write_next_ids(writer, next)
+        })
+    }
+
     /// Makes durable that ids below these are taken.
-    pub fn note_next_ids(&mut self, next: NextIds) -> Result<()> {
+    pub fn note_next_ids(&mut self, next: NextIds) -> Result<LogRecord> {
+        self.write(|writer| write_next_ids(writer, next))
+    }
+
+    /// Writes in one SQLite transaction, which gets the next number.
+    fn write(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<LogRecord> {
         let transaction = self.connection.transaction()?;
-        write_next_ids(&transaction, next)?;
+        let mut writer = Writer { transaction: &transaction, statements: String::new() };
+        work(&mut writer)?;
+        writer.run(COUNT_WRITE, params![])?;
+        let statements = writer.statements;
+        let number = write_count(&transaction)?;
         transaction.commit()?;
-        Ok(())
+        Ok(LogRecord { number, statements })
+    }
+
+    /// How often the log was written to: the number of the last [`LogRecord`].
+    pub fn number(&self) -> Result<u64> {
+        write_count(&self.connection)
+    }
+
+    /// The whole file as it is now, from which [`rebuild`] makes a log again.
+    pub fn image(&mut self) -> Result<Vec<u8>> {
+        Ok(self.connection.serialize(MAIN_DB)?.to_vec())
     }
 
     /// The cluster's own number, drawn when it is first asked for: by it a node knows whether the
@@ -154,6 +242,7 @@ impl CatalogLog {
         self.read_users_and_schemas(&mut snapshot)?;
         self.read_tables(&mut snapshot)?;
         self.read_segments(&mut snapshot)?;
+        self.read_deletions(&mut snapshot)?;
         let number = |name: &str| -> Result<i64> {
             let sql = "SELECT value FROM meta WHERE name = ?1";
             Ok(self.connection.query_row(sql, [name], |row| row.get(0))?)
@@ -167,19 +256,7 @@ impl CatalogLog {
     }
 
     fn read_users_and_schemas(&self, snapshot: &mut Snapshot) -> Result<()> {
-        let mut query =
-            self.connection.prepare("SELECT name, oid, verifier, superuser FROM users")?;
-        let rows = query.query_map([], |row| {
-            Ok(UserEntry {
-                name: row.get(0)?,
-                oid: row.get(1)?,
-                verifier: row.get(2)?,
-                superuser: row.get(3)?,
-            })
-        })?;
-        for user in rows {
-            snapshot.apply(&Change::PutUser(user?))?;
-        }
+        users::read(&self.connection, snapshot)?;
         let mut query = self.connection.prepare("SELECT name, oid, owner FROM schemas")?;
         let rows = query.query_map([], |row| {
             Ok(SchemaEntry { name: row.get(0)?, oid: row.get(1)?, owner: row.get(2)? })
@@ -212,6 +289,7 @@ impl CatalogLog {
                 columns,
                 placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
                 slices: vec![Vec::new(); slices as usize],
+                deletions: Deletions::default(),
             };
             snapshot.apply(&Change::CreateTable(Arc::new(entry)))?;
         }
@@ -255,51 +333,151 @@ impl CatalogLog {
         }
         Ok(())
     }
+
+    fn read_deletions(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let sql = "SELECT table_oid, segments.segment_id, deletions.info \
+                   FROM deletions JOIN segments USING (segment_id)";
+        let mut query = self.connection.prepare(sql)?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (table, segment) =
+                (TableId(row.get(0)?), SegmentId(natural(row.get::<_, i64>(1)?)?));
+            let damaged = |reason: &dyn std::fmt::Display| {
+                let id = segment.0;
+                Error::CatalogDamaged(format!("deleted rows of segment {id}: {reason}"))
+            };
+            let bytes = row.get_ref(2)?.as_blob().map_err(|e| damaged(&e))?;
+            let vector = DeletionVectorInfo::from_bytes(bytes).map_err(|e| damaged(&e))?;
+            let entry = snapshot.table_by_id(table).ok_or_else(|| damaged(&"no table"))?;
+            let found = entry.segment(segment).ok_or_else(|| damaged(&"no segment"))?;
+            let (slice, info) = (found.0, Arc::clone(found.1));
+            if vector.segment != segment || vector.deleted_rows >= info.row_count {
+                return Err(damaged(&"they are of another segment"));
+            }
+            let deletion = Deletion {
+                slice,
+                rows: Arc::new(RowSet::new(info.row_count)),
+                segment: info,
+                base: None,
+                vector: Some(Arc::new(vector)),
+            };
+            snapshot.apply(&Change::DeleteRows(table, vec![deletion]))?;
+        }
+        Ok(())
+    }
 }
 
-fn write_change(transaction: &Transaction<'_>, xid: Xid, change: &Change) -> Result<()> {
+/// Writes, and keeps the words.
+struct Writer<'a> {
+    transaction: &'a Transaction<'a>,
+    statements: String,
+}
+
+impl Writer<'_> {
+    fn run(&mut self, sql: &str, values: &[&dyn ToSql]) -> Result<()> {
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        for (index, value) in values.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, value)?;
+        }
+        let words = statement.expanded_sql();
+        let words = words.ok_or_else(|| Error::Internal("a commit is too large".into()))?;
+        self.statements.push_str(&words);
+        self.statements.push_str(";\n");
+        statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+fn write_count(connection: &Connection) -> Result<u64> {
+    let sql = "SELECT value FROM meta WHERE name = 'writes'";
+    let count = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    natural(count.unwrap_or(0))
+}
+
+fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()> {
     match change {
         Change::CreateSchema(entry) => {
             let sql = "INSERT INTO schemas (name, oid, owner) VALUES (?1, ?2, ?3)";
-            transaction.execute(sql, params![entry.name, entry.oid, entry.owner])?;
+            writer.run(sql, params![entry.name, entry.oid, entry.owner])?;
         }
         Change::DropSchema(name) => {
-            transaction.execute("DELETE FROM schemas WHERE name = ?1", [name])?;
+            writer.run("DELETE FROM schemas WHERE name = ?1", params![name])?;
         }
-        Change::CreateTable(entry) => write_table(transaction, entry)?,
+        Change::CreateTable(entry) => write_table(writer, entry)?,
         Change::DropTable(id) => {
-            transaction.execute("DELETE FROM tables WHERE oid = ?1", [id.0])?;
+            writer.run("DELETE FROM tables WHERE oid = ?1", params![id.0])?;
         }
         Change::AddSegments(id, segments) => {
-            let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
-                       VALUES (?1, ?2, ?3, ?4, ?5)";
-            let mut insert = transaction.prepare_cached(sql)?;
             for (slice, info) in segments {
-                let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
-                insert.execute(params![segment, id.0, slice.0, xid, info.to_bytes()])?;
+                write_segment(writer, xid, *id, *slice, info)?;
+            }
+        }
+        Change::DeleteRows(_, deletions) => write_deletions(writer, xid, deletions)?,
+        Change::Rewrite(id, rewritten) => {
+            for Rewritten { slice, sources, segments } in rewritten {
+                sources.iter().try_for_each(|(source, _)| delete_segment(writer, source.id))?;
+                for info in segments {
+                    write_segment(writer, xid, *id, *slice, info)?;
+                }
             }
         }
         Change::Truncate(id) => {
-            transaction.execute("DELETE FROM segments WHERE table_oid = ?1", [id.0])?;
+            writer.run("DELETE FROM segments WHERE table_oid = ?1", params![id.0])?;
         }
-        Change::PutUser(user) => {
-            let sql = "INSERT OR REPLACE INTO users (name, oid, verifier, superuser) \
-                       VALUES (?1, ?2, ?3, ?4)";
-            transaction
-                .execute(sql, params![user.name, user.oid, user.verifier, user.superuser])?;
+        Change::PutUser(user) => users::write_user(writer, user)?,
+        Change::DropUser(oid) => users::delete_user(writer, *oid)?,
+        Change::PutGroup(group) => users::write_group(writer, group)?,
+        Change::DropGroup(oid) => {
+            writer.run("DELETE FROM groups WHERE oid = ?1", params![oid])?;
+        }
+        Change::PutParameter(name, value) => {
+            users::write_parameter(writer, name, value.as_deref())?;
         }
     }
     Ok(())
 }
 
-fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> {
+fn write_segment(
+    writer: &mut Writer<'_>,
+    xid: Xid,
+    table: TableId,
+    slice: SliceId,
+    info: &SegmentInfo,
+) -> Result<()> {
+    let sql = "INSERT INTO segments (segment_id, table_oid, slice, xid, info) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (segment, xid) = (integer(info.id.0)?, integer(xid.0)?);
+    writer.run(sql, params![segment, table.0, slice.0, xid, info.to_bytes()])
+}
+
+fn write_deletions(writer: &mut Writer<'_>, xid: Xid, deletions: &[Deletion]) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO deletions (segment_id, xid, info) VALUES (?1, ?2, ?3)";
+    for Deletion { segment, vector, .. } in deletions {
+        match vector {
+            Some(vector) => {
+                let (segment, xid) = (integer(segment.id.0)?, integer(xid.0)?);
+                writer.run(sql, params![segment, xid, vector.to_bytes()])?;
+            }
+            None => delete_segment(writer, segment.id)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a segment, and which of its rows are deleted.
+fn delete_segment(writer: &mut Writer<'_>, segment: SegmentId) -> Result<()> {
+    let sql = "DELETE FROM segments WHERE segment_id = ?1";
+    writer.run(sql, params![integer(segment.0)?])
+}
+
+fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
     let (style, distkey) = distribution_text(entry.distribution)?;
     let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let constraints = constraint::to_json(&entry.constraints)?;
     let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
                constraints, slices, placement_fingerprint) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    transaction.execute(
+    writer.run(
         sql,
         params![
             entry.id.0,
@@ -316,29 +494,29 @@ fn write_table(transaction: &Transaction<'_>, entry: &TableEntry) -> Result<()> 
     )?;
     let sql = "INSERT INTO columns (table_oid, position, column_id, name, type, nullable, \
                default_text, encode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let mut insert = transaction.prepare_cached(sql)?;
     for (position, column) in entry.columns.iter().enumerate() {
-        insert.execute(params![
-            entry.id.0,
-            count(position)?,
-            column.id.0,
-            column.name,
-            column.sql_type.to_string(),
-            column.nullable,
-            column.default,
-            column.encode.name(),
-        ])?;
+        writer.run(
+            sql,
+            params![
+                entry.id.0,
+                count(position)?,
+                column.id.0,
+                column.name,
+                column.sql_type.to_string(),
+                column.nullable,
+                column.default,
+                column.encode.name(),
+            ],
+        )?;
     }
     Ok(())
 }
 
-fn write_next_ids(transaction: &Transaction<'_>, next: NextIds) -> Result<()> {
+fn write_next_ids(writer: &mut Writer<'_>, next: NextIds) -> Result<()> {
     let sql = "UPDATE meta SET value = max(value, ?2) WHERE name = ?1";
-    let mut update = transaction.prepare_cached(sql)?;
-    update.execute(params!["next_xid", integer(next.xid)?])?;
-    update.execute(params!["next_oid", i64::from(next.oid)])?;
-    update.execute(params!["next_segment", integer(next.segment)?])?;
-    Ok(())
+    writer.run(sql, params!["next_xid", integer(next.xid)?])?;
+    writer.run(sql, params!["next_oid", i64::from(next.oid)])?;
+    writer.run(sql, params!["next_segment", integer(next.segment)?])
 }
 
 fn distribution_text(style: DistributionStyle) -> Result<(&'static str, Option<u32>)> {

@@ -9,14 +9,16 @@ pub mod constraint;
 pub mod log;
 pub mod system;
 pub mod table;
+pub mod user;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use storage::ids::TableId;
 
-pub use change::Change;
+pub use change::{Change, Deletion, Rewritten};
 pub use table::{DistributionStyle, TableColumn, TableEntry};
+pub use user::{GroupEntry, UserEntry};
 
 /// A schema (namespace).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +31,6 @@ pub struct SchemaEntry {
     pub owner: String,
 }
 
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserEntry {
-    /// Its number, never used again.
-    pub oid: u32,
-    /// Its name.
-    pub name: String,
-    /// The SCRAM-SHA-256 verifier in PostgreSQL's text form; never a password.
-    pub verifier: String,
-    /// CREATEUSER: may do everything.
-    pub superuser: bool,
-}
-
 /// All that existed at one commit.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -49,6 +38,8 @@ pub struct Snapshot {
     tables: HashMap<TableId, Arc<TableEntry>>,
     names: BTreeMap<(String, String), TableId>,
     users: BTreeMap<String, UserEntry>,
+    groups: BTreeMap<String, GroupEntry>,
+    parameters: BTreeMap<String, String>,
 }
 
 impl Snapshot {
@@ -95,5 +86,30 @@ impl Snapshot {
     /// The user of that name.
     pub fn user(&self, name: &str) -> Option<&UserEntry> {
         self.users.get(name)
+    }
+
+    /// The user with that number.
+    pub fn user_by_oid(&self, oid: u32) -> Option<&UserEntry> {
+        self.users.values().find(|user| user.oid == oid)
+    }
+
+    /// All groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupEntry> {
+        self.groups.values()
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<&GroupEntry> {
+        self.groups.get(name)
+    }
+
+    /// The groups that a user is in.
+    pub fn groups_of(&self, user: u32) -> impl Iterator<Item = &GroupEntry> {
+        self.groups.values().filter(move |group| group.members.contains(&user))
+    }
+
+    /// What ALTER SYSTEM has set, by name.
+    pub fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
     }
 }

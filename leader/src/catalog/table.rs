@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use compute::{Deletions, StoredFile};
 use sql::types::SqlType;
-use storage::ids::{ColumnId, TableId};
+use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 use storage::statistics::SegmentInfo;
 
@@ -62,8 +63,11 @@ pub struct TableEntry {
     pub constraints: Vec<ConstraintEntry>,
     /// The placement hash that its rows were placed with.
     pub placement_fingerprint: u64,
-    /// By slice of the cluster; the first slice of each node holds a copy of a DISTSTYLE ALL table.
+    /// By slice of the cluster. A DISTSTYLE ALL table is all in the first, of which every node has a
+    /// copy.
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
+    /// The deletion vectors of segments with deleted rows.
+    pub deletions: Deletions,
 }
 
 impl TableEntry {
@@ -98,13 +102,38 @@ impl TableEntry {
         })
     }
 
-    /// Rows in all slices; of a table that is on every node, those of one copy.
+    /// Rows in all slices, each counted once however many copies there are.
     pub fn row_count(&self) -> u64 {
         let slices = match self.distribution {
             DistributionStyle::All => self.slices.len().min(1),
             _ => self.slices.len(),
         };
-        self.slices[..slices].iter().flatten().map(|segment| segment.row_count).sum()
+        let live = |segment: &Arc<SegmentInfo>| {
+            let deleted = self.deletions.get(&segment.id).map_or(0, |vector| vector.deleted_rows);
+            segment.row_count.saturating_sub(deleted)
+        };
+        self.slices[..slices].iter().flatten().map(live).sum()
+    }
+
+    /// The slice and description of a segment.
+    pub fn segment(&self, id: SegmentId) -> Option<(SliceId, &Arc<SegmentInfo>)> {
+        let slices = (0u32..).map(SliceId).zip(&self.slices);
+        slices
+            .flat_map(|(slice, segments)| segments.iter().map(move |segment| (slice, segment)))
+            .find(|(_, segment)| segment.id == id)
+    }
+
+    /// All its files and where they are.
+    pub fn files(&self) -> impl Iterator<Item = (SliceId, StoredFile)> + '_ {
+        let slices = (0u32..).map(SliceId).zip(&self.slices);
+        let segments =
+            slices.flat_map(|(slice, segments)| segments.iter().map(move |s| (slice, s)));
+        segments.flat_map(move |(slice, segment)| {
+            let vector = self.deletions.get(&segment.id);
+            let vector = vector.map(|v| StoredFile::DeletionVector(segment.id, v.id));
+            let files = [Some(StoredFile::Segment(segment.id)), vector];
+            files.into_iter().flatten().map(move |file| (slice, file))
+        })
     }
 }
 

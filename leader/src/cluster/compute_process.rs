@@ -34,7 +34,9 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
         node: config.node,
         memory_bytes: config.memory_bytes,
         cache_bytes: config.cache_bytes,
+        spill_dir: config.spill_dir,
         spill_bytes_max: config.spill_bytes_max,
+        profile: config.profile,
     })?;
     let objects = ObjectStorage::new(config.object_store, std::env::vars())
         .map_err(|error| Error::Config(error.to_string()))?

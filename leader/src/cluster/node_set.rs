@@ -1,33 +1,44 @@
-//! Several nodes: their addresses, their states, and what waits to be told to them.
+//! Several nodes: their addresses, their states, what waits to be told to them, and which copies of
+//! segments they have.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use compute::StoredFile;
 use compute::exchange::NodeChannels;
 use compute::layout::Layout;
-use compute::service::{KnownTable, NodeClient};
+use compute::service::NodeClient;
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
-use super::watch::{State, Watch};
-use crate::error::{Error, Result};
+use super::catalog_copies::Copied;
+use super::copies::{Copies, CopyJob, Known, SliceStatus};
+use super::rebuild::Rebuild;
+use super::watch::{CatchUp, State, Watch};
+use crate::error::{Error, Result, code};
 use crate::planner::Nodes;
 
-/// Segments that a node is told to remove at once.
-const SEGMENTS_AT_ONCE_MAX: usize = 4096;
+/// Files that a node is told to remove at once.
+const FILES_AT_ONCE_MAX: usize = 4096;
+/// How long nodes may take to say again what they have.
+const AUDIT_WAIT: Duration = Duration::from_secs(3);
 
 /// What a set of nodes is made of.
 pub struct NodeSetParts {
     /// How slices are divided among the nodes.
     pub layout: Layout,
+    /// How many nodes shall have each segment.
+    pub copies: usize,
     /// The nodes' addresses, in their order.
     pub urls: Vec<Url>,
     /// The way to them.
@@ -43,15 +54,22 @@ pub struct NodeSetParts {
 }
 
 /// The nodes of a cluster of several.
-#[derive(Debug)]
 pub struct NodeSet {
     nodes: Nodes,
     runtime: Arc<RuntimeEnv>,
     first_segment: SegmentId,
     cluster: u64,
     members: Vec<Arc<Member>>,
+    copies: Arc<Copies>,
+    known: Known,
     turn: AtomicUsize,
     watches: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for NodeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeSet").field("members", &self.members).finish_non_exhaustive()
+    }
 }
 
 /// One node.
@@ -60,34 +78,33 @@ pub(super) struct Member {
     pub(super) number: usize,
     pub(super) client: NodeClient,
     pub(super) state: watch::Sender<State>,
+    pub(super) copied: Copied,
+    copies: Arc<Copies>,
     removals: Mutex<VecDeque<Removal>>,
-    pub(super) has_removals: Notify,
+    /// There is something to tell the node, or to ask it.
+    pub(super) wake: Notify,
+    /// What the node has may not be what it had.
+    pub(super) audit: Notify,
+    /// How often the node has said what it has.
+    pub(super) audits: watch::Sender<u64>,
 }
 
 /// Something that a node shall remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// Segments that no snapshot sees any more.
-    Segments(TableId, Vec<(SliceId, SegmentId)>),
+    /// Files that no snapshot needs any more.
+    Files(TableId, Vec<(SliceId, StoredFile)>),
     /// What a write left.
     Write(TableId, Range<u64>),
 }
 
-/// Says what every node must keep.
-pub(crate) type Known = Arc<dyn Fn() -> Vec<KnownTable> + Send + Sync>;
-
 impl NodeSet {
-    /// The nodes, none of which has been spoken to yet.
-    pub fn new(parts: NodeSetParts) -> Arc<Self> {
+    /// The nodes, none of which has been spoken to yet; `known` tells what they must have.
+    pub(crate) fn new(parts: NodeSetParts, known: Known) -> Arc<Self> {
+        let copies = Arc::new(Copies::new(parts.layout, parts.copies));
         let member = |(number, url): (usize, &Url)| {
             let client = NodeClient::new(Arc::clone(&parts.channels), url.clone(), parts.epoch);
-            Arc::new(Member {
-                number,
-                client,
-                state: watch::Sender::new(State::Unknown),
-                removals: Mutex::default(),
-                has_removals: Notify::new(),
-            })
+            Arc::new(Member::new(number, client, Arc::clone(&copies)))
         };
         Arc::new(Self {
             members: parts.urls.iter().enumerate().map(member).collect(),
@@ -96,7 +113,10 @@ impl NodeSet {
                 urls: parts.urls,
                 channels: parts.channels,
                 epoch: parts.epoch,
+                stand_ins: copies.stand_ins(),
             },
+            copies,
+            known,
             runtime: parts.runtime,
             first_segment: parts.first_segment,
             cluster: parts.cluster,
@@ -105,8 +125,9 @@ impl NodeSet {
         })
     }
 
-    /// Begins to watch the nodes; `known` tells what a node keeps when it is opened.
-    pub(crate) fn watch(&self, known: &Known, handle: &Handle) {
+    /// Begins to watch the nodes, and to give each what it lacks. `catch_up` copies the catalog to
+    /// nodes that have missed something, and blocks.
+    pub(crate) fn watch(&self, catch_up: &CatchUp, handle: &Handle) {
         let mut watches = self.watches.lock();
         for member in &self.members {
             let watch = Watch {
@@ -114,39 +135,108 @@ impl NodeSet {
                 layout: self.nodes.layout,
                 first_segment: self.first_segment,
                 cluster: self.cluster,
-                known: Arc::clone(known),
+                known: Arc::clone(&self.known),
+                catch_up: Arc::clone(catch_up),
             };
             watches.spawn_on(watch.run(), handle);
+            let rebuild = Rebuild {
+                member: Arc::clone(member),
+                copies: Arc::clone(&self.copies),
+                urls: self.nodes.urls.clone(),
+                known: Arc::clone(&self.known),
+            };
+            watches.spawn_on(rebuild.run(), handle);
         }
     }
 
-    /// Waits until every node is open.
-    pub async fn wait_until_open(&self, longest: Duration) -> Result<()> {
+    /// Waits until every node is open and has said what it has; after `patience`, until of every
+    /// slice there is a node that can serve it.
+    pub async fn wait_until_ready(&self, patience: Duration, longest: Duration) -> Result<()> {
+        if tokio::time::timeout(patience, self.all_audited()).await.is_ok() {
+            return Ok(());
+        }
+        let served = self.wait_until_served(longest).await;
+        let mut lost = self.members.iter().filter_map(|member| {
+            let reason = member.why_lost()?;
+            let (number, node) = (member.number, member.client.url().authority());
+            Some(format!("compute node {number} at {node} cannot be opened: {reason}"))
+        });
+        if served {
+            lost.for_each(|reason| tracing::warn!(reason, "starting without a compute node"));
+            return Ok(());
+        }
+        let reason = lost.next();
+        Err(Error::Config(reason.unwrap_or_else(|| {
+            "the compute nodes that are there do not have all segments".to_owned()
+        })))
+    }
+
+    async fn all_audited(&self) {
         for member in &self.members {
-            let mut state = member.state.subscribe();
-            let open = state.wait_for(|state| matches!(state, State::Open { .. }));
-            let node = member.client.url().authority().to_owned();
-            match tokio::time::timeout(longest, open).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Err(Error::Canceled),
-                Err(_) => {
-                    let last = match &*member.state.borrow() {
-                        State::Lost { reason } => reason.clone(),
-                        State::Unknown | State::Open { .. } => "no answer".to_owned(),
-                    };
-                    let number = member.number;
-                    let text = format!("compute node {number} at {node} cannot be opened: {last}");
-                    return Err(Error::Config(text));
+            let mut audits = member.audits.subscribe();
+            // The set keeps the other end.
+            let _audited = audits.wait_for(|count| *count > 0).await;
+        }
+    }
+
+    /// Waits until of every slice there is a node that can serve it. Answers whether that came.
+    pub(super) async fn wait_until_served(&self, longest: Duration) -> bool {
+        let mut stand_ins = self.copies.stand_ins();
+        let all = stand_ins.wait_for(|nodes| nodes.iter().all(Option::is_some));
+        matches!(tokio::time::timeout(longest, all).await, Ok(Ok(_)))
+    }
+
+    /// Asks all nodes that are taken to be there whether they are.
+    pub(super) async fn recheck(&self) {
+        let ask = |member: &Arc<Member>| {
+            let member = Arc::clone(member);
+            async move {
+                if !member.is_open() {
+                    return;
+                }
+                if let Err(error) = member.client.heartbeat().await {
+                    member.lose(&error.to_string());
+                    member.wake.notify_one();
                 }
             }
-        }
-        Ok(())
+        };
+        join_all(self.members.iter().map(ask)).await;
+    }
+
+    /// Asks all nodes that are there once more what they have.
+    pub(super) async fn audit(&self) {
+        let ask = |member: &Arc<Member>| {
+            let mut audits = member.audits.subscribe();
+            let before = *audits.borrow();
+            member.audit.notify_one();
+            async move {
+                // One that is not there says nothing.
+                let _ =
+                    tokio::time::timeout(AUDIT_WAIT, audits.wait_for(|now| *now > before)).await;
+            }
+        };
+        join_all(self.members.iter().filter(|member| member.is_open()).map(ask)).await;
+    }
+
+    /// Has a node copy pieces from another.
+    pub(super) async fn copy(&self, job: &CopyJob) -> Result<()> {
+        let source = &self.nodes.urls[job.from];
+        Ok(self.members[job.to].client.copy_files(source, &job.items()).await?)
+    }
+
+    /// Which node has which copies.
+    pub(super) fn copies(&self) -> &Arc<Copies> {
+        &self.copies
+    }
+
+    /// How it is with each slice on each node that shall have a copy of it.
+    pub fn status(&self) -> Vec<SliceStatus> {
+        self.copies.status(&self.known)
     }
 
     /// Whether each node is open, in their order.
     pub fn are_open(&self) -> Vec<bool> {
-        let open = |member: &Arc<Member>| matches!(*member.state.borrow(), State::Open { .. });
-        self.members.iter().map(open).collect()
+        self.members.iter().map(|member| member.is_open()).collect()
     }
 
     /// How slices are divided among the nodes.
@@ -164,16 +254,42 @@ impl NodeSet {
         Arc::clone(&self.runtime)
     }
 
+    pub(super) fn members(&self) -> &[Arc<Member>] {
+        &self.members
+    }
+
     /// A number that is another each time.
     pub(super) fn next_turn(&self) -> usize {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has a segment removed on its node, now or when the node can be reached.
-    pub fn remove_segment(&self, table: TableId, slice: SliceId, segment: SegmentId) {
-        let node = self.nodes.layout.node_of(slice.0 as usize);
-        if let Some(member) = self.members.get(node) {
-            member.remove(Removal::Segments(table, vec![(slice, segment)]));
+    /// Gives a write up on all nodes, by its ids, when it is dropped before it is finished.
+    pub(crate) fn undo(self: &Arc<Self>, table: TableId, ids: Range<u64>) -> Undo {
+        Undo { nodes: Arc::clone(self), table, ids: Some(ids) }
+    }
+
+    /// The node that has all of a slice and runs its tasks now.
+    ///
+    /// # Errors
+    /// 57P03 if none that is there has all of it.
+    pub(super) fn server_of(&self, slice: SliceId) -> Result<usize> {
+        let owner = self.nodes.layout.node_of(slice.0 as usize);
+        self.nodes.stand_ins.borrow()[owner].ok_or_else(|| {
+            let message = format!("no compute node that is there has all rows of node {owner}");
+            Error::statement(code::CANNOT_CONNECT_NOW, message)
+        })
+    }
+
+    /// The way to a node.
+    pub(super) fn client(&self, node: usize) -> NodeClient {
+        self.members[node].client.clone()
+    }
+
+    /// Has a file removed on all nodes, now or when they can be reached: any of them may have a copy,
+    /// or may be getting one.
+    pub fn remove_stored(&self, table: TableId, slice: SliceId, file: StoredFile) {
+        for member in &self.members {
+            member.remove(Removal::Files(table, vec![(slice, file)]));
         }
     }
 
@@ -185,20 +301,96 @@ impl NodeSet {
     }
 }
 
+/// See [`NodeSet::undo`].
+#[derive(Debug)]
+pub(crate) struct Undo {
+    nodes: Arc<NodeSet>,
+    table: TableId,
+    ids: Option<Range<u64>>,
+}
+
+impl Undo {
+    /// The write is finished.
+    pub(crate) fn keep(&mut self) {
+        self.ids = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(ids) = self.ids.take() {
+            self.nodes.abandon_write(self.table, &ids);
+        }
+    }
+}
+
 impl Member {
+    fn new(number: usize, client: NodeClient, copies: Arc<Copies>) -> Self {
+        Self {
+            number,
+            client,
+            state: watch::Sender::new(State::Unknown),
+            copied: Copied::default(),
+            copies,
+            removals: Mutex::default(),
+            wake: Notify::new(),
+            audit: Notify::new(),
+            audits: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(*self.state.borrow(), State::Open { .. })
+    }
+
+    /// Why the node is not open, if it is not.
+    fn why_lost(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Lost { reason } => Some(reason.clone()),
+            State::Unknown => Some("no answer".to_owned()),
+            State::Open { .. } => None,
+        }
+    }
+
+    /// The node was opened, and will be asked what it has.
+    pub(super) fn found(&self, boot: u64) {
+        self.copied.forget();
+        self.state.send_modify(|state| {
+            *state = State::Open { boot };
+            self.copies.opened(self.number);
+        });
+        self.audit.notify_one();
+    }
+
+    /// The node does not answer: from now on others do its work.
+    pub(super) fn lose(&self, reason: &str) {
+        self.state.send_if_modified(|state| {
+            let lost = State::Lost { reason: reason.to_owned() };
+            if *state == lost {
+                return false;
+            }
+            if let State::Open { .. } = *state {
+                self.copies.lost(self.number);
+                tracing::warn!(node = self.number, reason, "lost a compute node");
+            }
+            *state = lost;
+            true
+        });
+    }
+
     /// Has something removed, however long the node is away: it is swept only by another leader.
     pub(super) fn remove(&self, removal: Removal) {
         let mut removals = self.removals.lock();
         match (removals.back_mut(), removal) {
-            (Some(Removal::Segments(last, waiting)), Removal::Segments(table, segments))
-                if *last == table && waiting.len() + segments.len() <= SEGMENTS_AT_ONCE_MAX =>
+            (Some(Removal::Files(last, waiting)), Removal::Files(table, files))
+                if *last == table && waiting.len() + files.len() <= FILES_AT_ONCE_MAX =>
             {
-                waiting.extend(segments);
+                waiting.extend(files);
             }
             (_, removal) => removals.push_back(removal),
         }
         drop(removals);
-        self.has_removals.notify_one();
+        self.wake.notify_one();
     }
 
     /// Takes what the node is to be told next; [`Member::put_back`] if that fails.
@@ -225,19 +417,14 @@ mod tests {
         let identity = Identity::read(&files.authority, &files.certificate, &files.key).unwrap();
         let channels = NodeChannels::new(identity, Handle::current());
         let url = Url::parse("https://127.0.0.1:1").unwrap();
-        let member = Member {
-            number: 0,
-            client: NodeClient::new(channels, url, 1),
-            state: watch::Sender::new(State::Unknown),
-            removals: Mutex::default(),
-            has_removals: Notify::new(),
-        };
-        let segment = |id| (SliceId(0), SegmentId(id));
+        let copies = Arc::new(Copies::new(Layout::new(2, 2).unwrap(), 2));
+        let member = Member::new(0, NodeClient::new(channels, url, 1), copies);
+        let segment = |id| (SliceId(0), StoredFile::Segment(SegmentId(id)));
         for id in 0..150_000 {
-            member.remove(Removal::Segments(TableId(1), vec![segment(id)]));
+            member.remove(Removal::Files(TableId(1), vec![segment(id)]));
         }
         member.remove(Removal::Write(TableId(2), 7..9));
-        member.remove(Removal::Segments(TableId(1), vec![segment(150_000)]));
+        member.remove(Removal::Files(TableId(1), vec![segment(150_000)]));
         assert!(member.removals.lock().len() < 50);
         // The node is away once; what comes meanwhile does not change what it is told again.
         let first = member.next_removal().unwrap();
@@ -245,7 +432,7 @@ mod tests {
         let (mut segments, mut writes) = (Vec::new(), Vec::new());
         while let Some(removal) = member.next_removal() {
             match removal {
-                Removal::Segments(_, some) => segments.extend(some),
+                Removal::Files(_, some) => segments.extend(some),
                 Removal::Write(_, ids) => writes.push(ids),
             }
         }

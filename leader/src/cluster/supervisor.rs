@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use compute::profile::Profile;
 use datafusion::common::runtime::JoinSet;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 /// A process that ran this long had started well.
-const STARTED_WELL: Duration = Duration::from_secs(30);
+const STARTED_WELL: Duration = Duration::from_secs(3);
 /// How long a process may take to stop.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -62,9 +63,13 @@ impl Supervisor {
             processes.spawn(process.keep_running(stop.clone()));
         }
         let files = certificates::make(&directory, "leader")?;
+        // What a query may use is counted for each node.
+        let query_bytes = config.query_memory_bytes() / shape.ports.len();
+        config.file.memory.query_bytes = Some(query_bytes as u64);
         config.file.cluster = ClusterConfig {
             nodes: urls,
             slices_per_node: Some(shape.slices_per_node),
+            copies: config.file.cluster.copies,
             authority: Some(files.authority),
             certificate: Some(files.certificate),
             key: Some(files.key),
@@ -80,15 +85,46 @@ impl Supervisor {
     }
 }
 
+/// How many slices each node has of the cluster in this data directory; None if there is none yet.
+pub fn slices_made_with(data_dir: &Path, nodes: usize) -> Result<Option<usize>> {
+    if nodes > 1 {
+        let known = known_shape(&data_dir.join("cluster").join(SHAPE_FILE))?;
+        return Ok(known.map(|shape| shape.slices_per_node));
+    }
+    let node = data_dir.join("node0");
+    let io = |source| Error::Io { action: format!("look at {}", node.display()), source };
+    let entries = match std::fs::read_dir(&node) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mut slices = 0;
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name();
+        slices += usize::from(name.to_string_lossy().starts_with("slice_"));
+    }
+    Ok((slices > 0).then_some(slices))
+}
+
+/// In which the shape of a cluster is kept.
+const SHAPE_FILE: &str = "shape.json";
+
+fn known_shape(path: &Path) -> Result<Option<Shape>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Io { action: format!("use {}", path.display()), source }),
+    };
+    let shape = serde_json::from_str(&text);
+    let shape = shape.map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+    Ok(Some(shape))
+}
+
 /// The shape of the cluster in this directory; decided when it is made, and then never changed.
 fn shape(directory: &Path, nodes: usize, slices: usize) -> Result<Shape> {
-    let path = directory.join("shape.json");
-    let action = || format!("use {}", path.display());
-    let io = |source| Error::Io { action: action(), source };
-    if path.try_exists().map_err(io)? {
-        let text = std::fs::read_to_string(&path).map_err(io)?;
-        let shape: Shape = serde_json::from_str(&text)
-            .map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+    let path = directory.join(SHAPE_FILE);
+    let io = |source| Error::Io { action: format!("use {}", path.display()), source };
+    if let Some(shape) = known_shape(&path)? {
         if shape.ports.len() != nodes || shape.slices_per_node != slices {
             return Err(Error::Config(format!(
                 "the data directory holds a cluster of {} nodes with {} slices each",
@@ -121,8 +157,9 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 struct NodeFile<'a> {
     data_dir: PathBuf,
     listen: SocketAddr,
+    profile: Profile,
     cluster: NodeCluster<'a>,
-    memory: NodeMemory,
+    memory: NodeMemory<'a>,
 }
 
 #[derive(Serialize)]
@@ -137,10 +174,11 @@ struct NodeCluster<'a> {
 }
 
 #[derive(Serialize)]
-struct NodeMemory {
+struct NodeMemory<'a> {
     query_bytes: u64,
     cache_bytes: u64,
     spill_bytes: u64,
+    spill_dir: Option<&'a Path>,
 }
 
 fn node_file(
@@ -156,6 +194,7 @@ fn node_file(
     let file = NodeFile {
         data_dir: std::path::absolute(&data_dir).unwrap_or(data_dir),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, shape.ports[node])),
+        profile: config.profile(),
         cluster: NodeCluster {
             node,
             nodes: urls,
@@ -169,6 +208,7 @@ fn node_file(
             query_bytes: config.query_memory_bytes() as u64 / count,
             cache_bytes: config.cache_bytes() as u64 / count,
             spill_bytes: config.spill_bytes_max() / count,
+            spill_dir: config.file.memory.spill_dir.as_deref(),
         },
     };
     toml::to_string(&file).map_err(|error| Error::Internal(error.to_string()))

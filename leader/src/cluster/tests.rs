@@ -12,22 +12,23 @@ use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::{ObjectStorage, ObjectStoreConfig};
 use compute::plan::slice_write::written_segments;
-use compute::service::NodeClient;
-use compute::{Distribution, Home, Node, NodeConfig, SliceTable, TableVersion};
+use compute::profile::Profile;
+use compute::service::{CopyItem, NodeClient};
+use compute::{Distribution, FileInfo, Home, Node, NodeConfig, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::SessionContext;
-use storage::ids::{ColumnId, SegmentId, TableId};
+use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::io::RealIo;
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::certificates;
 use super::node_set::{NodeSet, NodeSetParts};
+use super::{Wanted, certificates};
 use crate::planner::{Planner, WriteEnd};
 
 const ROWS: i64 = 20_000;
@@ -76,7 +77,9 @@ impl TestCluster {
                 node: number,
                 memory_bytes: 256 << 20,
                 cache_bytes: 16 << 20,
+                spill_dir: directory.path().join(format!("spill{number}")),
                 spill_bytes_max: 1 << 30,
+                profile: Profile::default(),
             });
             let identity = identity(directory.path(), &format!("node-{number}"));
             let objects = ObjectStorage::new(ObjectStoreConfig::default(), []).unwrap();
@@ -99,18 +102,21 @@ impl TestCluster {
             spill_dir: directory.path().join("spill"),
             spill_bytes_max: 1 << 30,
         };
-        let nodes = NodeSet::new(NodeSetParts {
+        let parts = NodeSetParts {
             layout,
+            copies: 2,
             urls: urls.clone(),
             channels: NodeChannels::new(identity(directory.path(), "leader"), Handle::current()),
             epoch: 7,
             runtime: runtime_env(&limits).unwrap(),
             first_segment: SegmentId(1),
             cluster: 1,
-        });
-        let known: super::Known = Arc::new(Vec::new);
-        nodes.watch(&known, &Handle::current());
-        nodes.wait_until_open(Duration::from_secs(30)).await.unwrap();
+        };
+        let nodes = NodeSet::new(parts, Arc::new(Wanted::default));
+        let catch_up: super::CatchUp = Arc::new(|| {});
+        nodes.watch(&catch_up, &Handle::current());
+        let longest = Duration::from_secs(30);
+        nodes.wait_until_ready(longest, longest).await.unwrap();
         let planner = Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env()).unwrap();
         Self { layout, nodes, planner, urls, _servers: servers, directory }
     }
@@ -139,6 +145,7 @@ impl TestCluster {
             distribution,
             placement_fingerprint: compute::placement::fingerprint(),
             slices: vec![Vec::new(); self.layout.slices()],
+            deletions: Default::default(),
         };
         let fields = ["id", "k"].map(|name| Field::new(name, DataType::Int64, true)).to_vec();
         let rows = RecordBatch::try_new(
@@ -154,17 +161,35 @@ impl TestCluster {
         context.register_table("source", Arc::new(source)).unwrap();
         let source = context.sql("SELECT * FROM source").await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
-        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let end = WriteEnd {
+            version: Arc::new(version.clone()),
+            first_segment: 1,
+            turn: 0,
+            replaces: None,
+        };
         let plan = self.planner.write(source, &end).unwrap();
         let batches = collect(plan, self.planner.state().task_ctx()).await.unwrap();
-        for (slice, segment) in written_segments(&batches).unwrap() {
-            version.slices[slice.0 as usize].push(Arc::new(segment));
+        for written in written_segments(&batches).unwrap() {
+            let (slice, info) = (written.slice, Arc::new(written.info));
+            version.slices[slice.0 as usize].push(Arc::clone(&info));
+            if distribution == Distribution::All {
+                let file = FileInfo::Segment(info);
+                self.copy_everywhere(written.node, CopyItem { table: TableId(1), slice, file })
+                    .await;
+            }
         }
-        let copies = if distribution == Distribution::All { self.layout.nodes() } else { 1 };
-        let of_all_slices = version.slices.iter().flatten();
-        let rows: u64 = of_all_slices.map(|segment| segment.row_count).sum();
-        assert_eq!(rows, ROWS as u64 * copies as u64);
+        let rows: u64 = version.slices.iter().flatten().map(|segment| segment.row_count).sum();
+        assert_eq!(rows, ROWS as u64);
         version
+    }
+
+    async fn copy_everywhere(&self, from: usize, item: CopyItem) {
+        for to in (0..self.layout.nodes()).filter(|to| *to != from) {
+            let own = identity(self.directory.path(), "leader");
+            let channels = NodeChannels::new(own, Handle::current());
+            let node = NodeClient::new(channels, self.urls[to].clone(), 7);
+            node.copy_files(&self.urls[from], std::slice::from_ref(&item)).await.unwrap();
+        }
     }
 
     fn context(&self, version: &TableVersion) -> SessionContext {
@@ -179,7 +204,12 @@ impl TestCluster {
     async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
         let source = self.context(version).sql(sql).await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
-        let end = WriteEnd { version: Arc::new(version.clone()), first_segment: 1, turn: 0 };
+        let end = WriteEnd {
+            version: Arc::new(version.clone()),
+            first_segment: 1,
+            turn: 0,
+            replaces: None,
+        };
         let plan = self.planner.write(source, &end).unwrap();
         displayable(plan.as_ref()).indent(false).to_string()
     }
@@ -283,13 +313,14 @@ async fn a_limit_over_a_sort_looks_at_all_rows() {
 async fn copies_of_a_table_are_made_of_one_result() {
     let cluster = TestCluster::start(2).await;
     let version = cluster.table_by(Distribution::All).await;
-    // What each node computes alike is computed on each.
+    // What each node computes alike is computed where it is written.
     for value in ["sum(id)", "count(*)", "max(id)", "count(DISTINCT id)"] {
         let sql = format!("SELECT k, {value} AS v FROM t GROUP BY k");
         let plan = cluster.plan_of_write(&version, &sql).await;
         assert!(!plan.contains("NetworkBroadcastExec"), "{value}:\n{plan}");
+        assert!(plan.contains("OnTaskExec"), "{value}:\n{plan}");
     }
-    // What depends on the order of the rows is computed once and sent to all.
+    // What depends on the order of the rows is computed once and sent there.
     for value in [
         "CAST(sum(CAST(id AS DOUBLE) / 3) AS BIGINT)",
         "first_value(id)",
@@ -299,4 +330,56 @@ async fn copies_of_a_table_are_made_of_one_result() {
         let plan = cluster.plan_of_write(&version, &sql).await;
         assert!(plan.contains("NetworkBroadcastExec"), "{value}:\n{plan}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_the_whole_file_or_none() {
+    let cluster = TestCluster::start(2).await;
+    let version = cluster.table().await;
+    let item = |slice: usize| CopyItem {
+        table: TableId(1),
+        slice: SliceId(slice as u32),
+        file: FileInfo::Segment(Arc::clone(&version.slices[slice][0])),
+    };
+    let path = |node: usize, item: &CopyItem| {
+        let (slice, id) = (item.slice.0, item.file.number().0);
+        let name = format!("node{node}/slice_{slice}/00000001-{id:016x}.seg");
+        cluster.directory.path().join(name)
+    };
+    let client = |epoch| {
+        let own = identity(cluster.directory.path(), "leader");
+        NodeClient::new(NodeChannels::new(own, Handle::current()), cluster.urls[1].clone(), epoch)
+    };
+    let (node, source) = (client(7), &cluster.urls[0]);
+    let first = item(0);
+    // Twice at once, and once more when it is there.
+    let items = [first.clone(), first.clone()];
+    node.copy_files(source, &items).await.unwrap();
+    node.copy_files(source, &items).await.unwrap();
+    let bytes = std::fs::read(path(0, &first)).unwrap();
+    assert_eq!(std::fs::read(path(1, &first)).unwrap(), bytes);
+    let files = node.inventory().await.unwrap();
+    assert!(
+        files.iter().any(|file| (file.number, file.slice) == (first.file.number(), first.slice))
+    );
+    // Only a leader of the node's epoch can have anything copied.
+    let error = client(6).copy_files(source, &items).await.unwrap_err();
+    assert_eq!(compute::error::sqlstate(&error), Some("57P03"));
+    // A damaged source, a source that has another file of that name, a source that has none.
+    let second = item(1);
+    let mut damaged = std::fs::read(path(0, &second)).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 4;
+    std::fs::write(path(0, &second), &damaged).unwrap();
+    let error = node.copy_files(source, std::slice::from_ref(&second)).await.unwrap_err();
+    assert_eq!(compute::error::sqlstate(&error), Some("XX001"), "{error}");
+    std::fs::write(path(0, &second), &bytes).unwrap();
+    let error = node.copy_files(source, std::slice::from_ref(&second)).await.unwrap_err();
+    let code = compute::error::sqlstate(&error);
+    assert!(code == Some("XX001") || code == Some("08006"), "{error}");
+    std::fs::remove_file(path(0, &second)).unwrap();
+    let error = node.copy_files(source, std::slice::from_ref(&second)).await.unwrap_err();
+    assert_eq!(compute::error::sqlstate(&error), Some("58030"), "{error}");
+    let left = std::fs::read_dir(path(1, &second).parent().unwrap()).unwrap().count();
+    assert_eq!(left, 0, "nothing is left of copies that failed");
 }

@@ -1,16 +1,19 @@
-//! The watch over one node: asks it every second whether it lives, opens it when it has started, and
-//! tells it what to remove.
+//! The watch over one node: asks it twice a second whether it lives, opens it when it has started,
+//! tells it what to remove, and sees that it has a copy of the catalog.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use compute::layout::Layout;
-use compute::service::OpenRequest;
-use storage::ids::SegmentId;
+use compute::service::{KnownTable, OpenRequest};
+use datafusion::common::runtime::SpawnedTask;
+use storage::ids::{SegmentId, TableId};
 
-use super::node_set::{Known, Member, Removal};
+use super::copies::Known;
+use super::node_set::{Member, Removal};
 
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// While a node is not open it is asked more often: it may be starting.
 const INTERVAL_CLOSED: Duration = Duration::from_millis(100);
 
@@ -31,6 +34,9 @@ pub(super) enum State {
     },
 }
 
+/// Copies the catalog to the nodes that have missed something. Blocks.
+pub(crate) type CatchUp = Arc<dyn Fn() + Send + Sync>;
+
 /// Owns the conversation with a node.
 pub(super) struct Watch {
     pub(super) member: Arc<Member>,
@@ -38,19 +44,19 @@ pub(super) struct Watch {
     pub(super) first_segment: SegmentId,
     pub(super) cluster: u64,
     pub(super) known: Known,
+    pub(super) catch_up: CatchUp,
 }
 
 impl Watch {
     pub(super) async fn run(self) {
         loop {
-            let state = self.ask().await;
-            let open = matches!(state, State::Open { .. });
-            self.note(state);
+            let open = self.look().await;
             if open {
                 self.deliver().await;
+                self.copy_catalog().await;
             }
             let interval = if open { INTERVAL } else { INTERVAL_CLOSED };
-            let waiting = tokio::time::timeout(interval, self.member.has_removals.notified());
+            let waiting = tokio::time::timeout(interval, self.member.wake.notified());
             let woken = waiting.await.is_ok();
             if woken && !open {
                 // There is something to tell, and nobody to tell it to.
@@ -59,55 +65,80 @@ impl Watch {
         }
     }
 
-    async fn ask(&self) -> State {
-        match self.member.client.heartbeat().await {
-            Ok(boot) => State::Open { boot },
-            Err(_) => self.open().await,
+    /// Whether the node is there and open.
+    async fn look(&self) -> bool {
+        let member = &self.member;
+        match member.client.heartbeat().await {
+            // Somebody else may have missed it meanwhile: then it has to be opened again.
+            Ok(_) if member.is_open() => return true,
+            Ok(_) => {}
+            Err(error) => {
+                // At once: whether it can be opened may take long to find out.
+                if member.is_open() {
+                    member.lose(&error.to_string());
+                }
+            }
         }
+        self.open().await
     }
 
-    /// A heartbeat failed: the node is gone, or has started and knows no leader yet.
-    async fn open(&self) -> State {
+    /// The node is gone, or has started and knows no leader yet.
+    async fn open(&self) -> bool {
         let request = OpenRequest {
             node: self.member.number,
             layout: self.layout,
-            known: (self.known)(),
+            known: self.known_tables(),
             first_segment: self.first_segment,
             cluster: self.cluster,
         };
         match self.member.client.open(request).await {
             Ok((boot, removed)) => {
                 tracing::info!(node = self.member.number, removed, "opened a compute node");
-                State::Open { boot }
+                self.member.found(boot);
+                true
             }
-            Err(error) => State::Lost { reason: error.to_string() },
+            Err(error) => {
+                self.member.lose(&error.to_string());
+                false
+            }
         }
     }
 
-    fn note(&self, state: State) {
-        self.member.state.send_if_modified(|known| {
-            if *known == state {
-                return false;
-            }
-            if let (State::Open { .. }, State::Lost { reason }) = (&*known, &state) {
-                tracing::warn!(node = self.member.number, reason, "lost a compute node");
-            }
-            *known = state;
-            true
-        });
+    /// The files that no node may sweep away.
+    fn known_tables(&self) -> Vec<KnownTable> {
+        let wanted = (self.known)();
+        let mut tables: HashMap<TableId, Vec<SegmentId>> = HashMap::new();
+        for table in &wanted.tables {
+            let segments = table.files().map(|(_, file)| file.number());
+            tables.entry(table.id).or_default().extend(segments);
+        }
+        for piece in &wanted.held {
+            tables.entry(piece.table).or_default().push(piece.number());
+        }
+        let known = |(table, segments)| KnownTable { table, segments };
+        tables.into_iter().map(known).collect()
+    }
+
+    async fn copy_catalog(&self) {
+        if self.member.copied.is_known() {
+            return;
+        }
+        let catch_up = Arc::clone(&self.catch_up);
+        let copied = SpawnedTask::spawn_blocking(move || catch_up()).join().await;
+        if let Err(error) = copied {
+            tracing::error!(node = self.member.number, %error, "copying the catalog did not end");
+        }
     }
 
     async fn deliver(&self) {
         while let Some(removal) = self.member.next_removal() {
             let client = &self.member.client;
             let told = match &removal {
-                Removal::Segments(table, segments) => {
-                    client.remove_segments(*table, segments).await
-                }
+                Removal::Files(table, files) => client.remove_stored(*table, files).await,
                 Removal::Write(table, ids) => client.abandon_write(*table, ids.clone()).await,
             };
             if let Err(error) = told {
-                tracing::warn!(node = self.member.number, %error, "cannot remove segments yet");
+                tracing::warn!(node = self.member.number, %error, "cannot remove files yet");
                 self.member.put_back(removal);
                 return;
             }

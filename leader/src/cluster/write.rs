@@ -1,91 +1,238 @@
-//! A write by all nodes.
+//! A write by all nodes: each writes the segments of its slices, those that shall have copies copy
+//! them, and only then the segments are anybody's.
+//!
+//! A node that is away gets its copies when it comes back; the write does not wait for it. A node
+//! that is there and cannot take a copy fails the write. A write that loses a node removes what it
+//! had written; it may begin again on those that are left, with other segment ids.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use compute::WriteOutcome;
-use compute::plan::slice_write::{SEGMENTS_PER_TASK, segment_range, written_segments};
+use compute::FileInfo;
+use compute::plan::delete_rows::{RowTarget, deleted_rows};
+use compute::plan::slice_write::{
+    SEGMENTS_PER_TASK, WrittenSegment, segment_range, written_segments,
+};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use storage::ids::{SliceId, TableId};
+use futures::future::join_all;
+use storage::ids::{SegmentId, SliceId};
+use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use super::NodeSet;
+use super::attempts::{Attempts, final_error};
+use super::copies::{Acknowledged, CopyJob, Registered};
+use super::{Cluster, NodeSet, Piece};
 use crate::catalog::{DistributionStyle, TableEntry};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, code};
+use crate::execution::Replan;
 use crate::planner::{WriteEnd, on_large_stack};
 
-/// Writes the rows of a source plan on the nodes that own their slices. If it fails, or is dropped
-/// half way, every node is told to remove what it wrote.
+/// Rounds of copying: each is for nodes that came or failed in the one before.
+const ROUNDS_MAX: usize = 4;
+/// Files that a node is asked to copy at once.
+const FILES_AT_ONCE_MAX: usize = 64;
+
+/// Durable segments, with copies, that belong to the transaction from now on.
+pub(crate) struct Written {
+    pub(crate) segments: Vec<(SliceId, Arc<SegmentInfo>)>,
+    pub(crate) row_count: u64,
+}
+
+/// Rows that a statement deletes or replaces, by segment.
+pub(crate) type Replaced = Vec<(SegmentId, RowSet)>;
+
+/// As [`write()`], planning the source each time, until all nodes that it needs have stayed.
+pub(crate) async fn write_repeatedly(
+    engine: &Arc<Engine>,
+    nodes: &Arc<NodeSet>,
+    entry: &TableEntry,
+    source: &Replan,
+    context: &Arc<TaskContext>,
+) -> Result<Written> {
+    let mut attempts = Attempts::new(&Cluster::Nodes(Arc::clone(nodes)));
+    loop {
+        let source = Arc::clone(source);
+        let written = async {
+            let source = on_large_stack(move || source()).await?;
+            write(engine, nodes, entry, source, Arc::clone(context)).await
+        };
+        match written.await {
+            Ok(written) => return Ok(written),
+            Err(error) if attempts.again(&error).await => {}
+            Err(error) => return Err(final_error(error, false)),
+        }
+    }
+}
+
+/// The rows that a source plan names by their ids, its last column. Nothing is written.
+pub(crate) async fn delete(
+    engine: &Arc<Engine>,
+    source: Arc<dyn ExecutionPlan>,
+    target: RowTarget,
+    context: Arc<TaskContext>,
+) -> Result<Replaced> {
+    let planning = Arc::clone(engine);
+    let plan = on_large_stack(move || planning.planner.delete(source, target)).await?;
+    Ok(deleted_rows(&collect(plan, context).await?)?)
+}
+
+/// Writes the rows of a source plan on the nodes that own their slices, with the memory of
+/// `context`. If it fails, or is dropped half way, every node is told to remove what it wrote, and
+/// it may be called again.
 pub(crate) async fn write(
     engine: &Arc<Engine>,
     nodes: &Arc<NodeSet>,
     entry: &TableEntry,
     source: Arc<dyn ExecutionPlan>,
-) -> Result<WriteOutcome> {
+    context: Arc<TaskContext>,
+) -> Result<Written> {
+    Ok(replace(engine, nodes, entry, source, None, context).await?.0)
+}
+
+/// [`write()`] of rows that may replace others, whose ids are the last column of the source then.
+pub(crate) async fn replace(
+    engine: &Arc<Engine>,
+    nodes: &Arc<NodeSet>,
+    entry: &TableEntry,
+    source: Arc<dyn ExecutionPlan>,
+    replaces: Option<RowTarget>,
+    context: Arc<TaskContext>,
+) -> Result<(Written, Replaced)> {
     let tasks = nodes.layout().nodes();
     let first = engine.transactions.reserve_segment_ids(tasks as u64 * SEGMENTS_PER_TASK).await?;
     let ids = segment_range(first.0, tasks);
-    let mut undo = Undo { nodes: Arc::clone(nodes), table: entry.id, ids: Some(ids.clone()) };
+    let mut undo = nodes.undo(entry.id, ids.clone());
     let end = WriteEnd {
         version: Arc::new(engine.table_version(entry)),
         first_segment: first.0,
         turn: nodes.next_turn(),
+        replaces,
     };
     let planning = Arc::clone(engine);
     let plan = on_large_stack(move || planning.planner.write(source, &end)).await?;
-    let context = engine.planner.state().task_ctx();
-    let batches = engine.run(async move { Ok(collect(plan, context).await?) }).await?;
-    let segments = written_segments(&batches)?;
-    check(&segments, &ids, nodes)?;
-    let row_count = rows(&segments, entry, nodes)?;
-    undo.ids = None;
-    Ok(WriteOutcome { segments, row_count })
-}
-
-/// Gives the write up unless it was finished.
-struct Undo {
-    nodes: Arc<NodeSet>,
-    table: TableId,
-    ids: Option<Range<u64>>,
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        if let Some(ids) = self.ids.take() {
-            self.nodes.abandon_write(self.table, &ids);
-        }
+    let generations = nodes.copies().generations();
+    let batches = collect(plan, context).await?;
+    let replaced = deleted_rows(&batches)?;
+    let written = written_segments(&batches)?;
+    check(&written, &ids, entry, nodes)?;
+    let row_count = written.iter().map(|segment| segment.info.row_count).sum();
+    let mut acknowledged = Acknowledged::new();
+    let (mut segments, mut pieces) = (Vec::new(), Vec::new());
+    for WrittenSegment { slice, info, node } in written {
+        acknowledged.insert(info.id, vec![(node, generations[node])]);
+        let info = Arc::new(info);
+        pieces.push(Piece {
+            table: entry.id,
+            slice,
+            everywhere: entry.distribution == DistributionStyle::All,
+            file: FileInfo::Segment(Arc::clone(&info)),
+        });
+        segments.push((slice, info));
     }
+    copy(nodes, &pieces, acknowledged).await?;
+    undo.keep();
+    Ok((Written { segments, row_count }, replaced))
 }
 
-/// Each segment has an id of the task of its slice's node.
-fn check(segments: &[(SliceId, SegmentInfo)], ids: &Range<u64>, nodes: &NodeSet) -> Result<()> {
-    for (slice, segment) in segments {
-        let node = nodes.layout().node_of(slice.0 as usize) as u64;
-        let first = ids.start + node * SEGMENTS_PER_TASK;
-        if !(first..first + SEGMENTS_PER_TASK).contains(&segment.id.0) {
-            let text = format!("segment {} of slice {} was not asked for", segment.id.0, slice.0);
+/// Each segment has an id of the task that owns its slice; of a table on every node all are of the
+/// first slice.
+fn check(
+    written: &[WrittenSegment],
+    ids: &Range<u64>,
+    entry: &TableEntry,
+    nodes: &NodeSet,
+) -> Result<()> {
+    for segment in written {
+        let (slice, id) = (segment.slice.0 as usize, segment.info.id.0);
+        let owner = nodes.layout().node_of(slice) as u64;
+        let first = ids.start + owner * SEGMENTS_PER_TASK;
+        let asked = match entry.distribution {
+            DistributionStyle::All => slice == 0 && ids.contains(&id),
+            _ => (first..first + SEGMENTS_PER_TASK).contains(&id),
+        };
+        if !asked || segment.node >= nodes.layout().nodes() {
+            let text = format!("segment {id} of slice {slice} was not asked for");
             return Err(Error::Internal(text));
         }
     }
     Ok(())
 }
 
-/// The number of rows; of a table on every node each copy must have the same.
-fn rows(segments: &[(SliceId, SegmentInfo)], entry: &TableEntry, nodes: &NodeSet) -> Result<u64> {
-    let total = segments.iter().map(|(_, segment)| segment.row_count).sum();
-    if entry.distribution != DistributionStyle::All {
-        return Ok(total);
+/// Has every node that is there and shall have a copy make one, and makes the files wanted.
+pub(super) async fn copy(
+    nodes: &Arc<NodeSet>,
+    pieces: &[Piece],
+    mut acknowledged: Acknowledged,
+) -> Result<()> {
+    let lost = || {
+        let message = "a compute node was lost with what it had written";
+        Error::statement(code::CONNECTION_FAILURE, message)
+    };
+    let mut failure = None;
+    for _ in 0..ROUNDS_MAX {
+        match nodes.copies().register(pieces, &acknowledged, false) {
+            Registered::Done => return Ok(()),
+            Registered::Lost => return Err(lost()),
+            Registered::Copy(jobs) => {
+                failure = run(nodes, jobs, &mut acknowledged).await;
+                if failure.is_some() {
+                    nodes.recheck().await;
+                }
+            }
+        }
     }
-    let layout = nodes.layout();
-    let mut of_node: HashMap<usize, u64> = (0..layout.nodes()).map(|node| (node, 0)).collect();
-    for (slice, segment) in segments {
-        *of_node.entry(layout.node_of(slice.0 as usize)).or_default() += segment.row_count;
+    if let Some(failure) = failure {
+        return Err(failure);
     }
-    let first = of_node.get(&0).copied().unwrap_or(0);
-    if of_node.values().any(|rows| *rows != first) {
-        return Err(Error::Internal("the copies of a table have different numbers of rows".into()));
+    // A node that came only just gets its copies as one that was away.
+    match nodes.copies().register(pieces, &acknowledged, true) {
+        Registered::Done => Ok(()),
+        Registered::Lost | Registered::Copy(_) => Err(lost()),
     }
-    Ok(first)
+}
+
+/// Runs all jobs, those of one node after each other. Answers with the first failure.
+async fn run(
+    nodes: &Arc<NodeSet>,
+    jobs: Vec<CopyJob>,
+    acknowledged: &mut Acknowledged,
+) -> Option<Error> {
+    let mut by_node: HashMap<usize, Vec<CopyJob>> = HashMap::new();
+    for job in jobs {
+        for pieces in job.pieces.chunks(FILES_AT_ONCE_MAX) {
+            let part = CopyJob { pieces: pieces.to_vec(), ..job };
+            by_node.entry(job.to).or_default().push(part);
+        }
+    }
+    let one_node = |jobs: Vec<CopyJob>| async move {
+        let mut done = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let copied = nodes.copy(&job).await;
+            let failed = copied.is_err();
+            done.push((job, copied));
+            if failed {
+                break;
+            }
+        }
+        done
+    };
+    let mut failure = None;
+    for (job, copied) in join_all(by_node.into_values().map(one_node)).await.into_iter().flatten() {
+        match copied {
+            Ok(()) => {
+                for piece in &job.pieces {
+                    let nodes = acknowledged.entry(piece.number()).or_default();
+                    nodes.push((job.to, job.generation));
+                }
+            }
+            Err(error) => {
+                tracing::info!(to = job.to, from = job.from, %error, "files were not copied");
+                failure = failure.or(Some(error));
+            }
+        }
+    }
+    failure
 }

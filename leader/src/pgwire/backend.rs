@@ -275,6 +275,10 @@ pub enum CancelReason {
 pub struct CancelHandle {
     token: CancellationToken,
     reason: Arc<OnceLock<CancelReason>>,
+    /// What the client is told instead of the usual message.
+    message: Arc<OnceLock<String>>,
+    /// The number under which system tables show the statement's query.
+    query: Arc<OnceLock<u64>>,
 }
 
 impl CancelHandle {
@@ -288,6 +292,21 @@ impl CancelHandle {
         // A second cancel keeps the first reason, which is the one the client is told.
         let _ = self.reason.set(reason);
         self.token.cancel();
+    }
+
+    /// Cancels as a user does, with a message for the statement's client.
+    pub fn cancel_with_message(&self, message: Option<String>) {
+        if let Some(message) = message {
+            // The first one stays, as the first reason does.
+            let _ = self.message.set(message);
+        }
+        self.cancel(CancelReason::User);
+    }
+
+    /// The statement's query has this number.
+    pub fn set_query(&self, query: u64) {
+        // A statement has one query; what it starts again keeps the first number here.
+        let _ = self.query.set(query);
     }
 
     /// Has it been cancelled?
@@ -314,7 +333,12 @@ impl CancelHandle {
     pub fn report(&self) -> Report {
         match self.reason().unwrap_or(CancelReason::User) {
             CancelReason::User | CancelReason::ClientGone => {
-                Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request")
+                let message = match (self.message.get(), self.query.get()) {
+                    (Some(message), _) => message.clone(),
+                    (None, Some(query)) => format!("Query ({query}) canceled on user's request"),
+                    (None, None) => "canceling statement due to user request".to_owned(),
+                };
+                Report::error(sqlstate::QUERY_CANCELED, message)
             }
             CancelReason::StatementTimeout => Report::error(
                 sqlstate::QUERY_CANCELED,

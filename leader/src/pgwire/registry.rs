@@ -54,12 +54,12 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Cancels the statement that a connection runs now, if any (`pg_cancel_backend`). False if
-    /// there is no such connection.
-    pub fn cancel(&self, process_id: i32) -> bool {
+    /// Cancels the statement that a connection runs now, if any (`pg_cancel_backend`, CANCEL);
+    /// `message` is for its client. False if there is no such connection.
+    pub fn cancel(&self, process_id: i32, message: Option<String>) -> bool {
         let slot = self.slot(process_id);
         if let Some(slot) = &slot {
-            slot.cancel(CancelReason::User);
+            slot.cancel(message);
         }
         slot.is_some()
     }
@@ -78,7 +78,7 @@ impl Registry {
         if let Some(slot) = self.slot(process_id) {
             // One exclusive or over the whole word: the time does not depend on its value.
             if std::hint::black_box(slot.secret ^ secret) == 0 {
-                slot.cancel(CancelReason::User);
+                slot.cancel(None);
             }
         }
     }
@@ -103,10 +103,9 @@ impl Registry {
         })?;
         let mut inner = self.inner.lock();
         if inner.connections.len() >= connections_max {
-            return Err(Report::fatal(
-                sqlstate::TOO_MANY_CONNECTIONS,
-                "sorry, too many clients already",
-            ));
+            let message =
+                format!("connection limit \"{connections_max}\" exceeded for non-bootstrap users");
+            return Err(Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message));
         }
         loop {
             // Positive numbers only: clients print them and compare them.
@@ -127,9 +126,9 @@ impl Registry {
 }
 
 impl Slot {
-    fn cancel(&self, reason: CancelReason) {
+    fn cancel(&self, message: Option<String>) {
         if let Some(handle) = &*self.current.lock() {
-            handle.cancel(reason);
+            handle.cancel_with_message(message);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | DS_DIST_INNER, DS_DIST_OUTER | the hashed side, the probing side |
 //! | DS_DIST_BOTH | both |
 //! | DS_BCAST_INNER | the hashed side, to every node |
+//! | DS_DIST_ALL_INNER | the hashed side, to one slice: the other is on every node and must be whole |
 //!
 //! The rule runs before DataFusion adds repartitions; it sets the mode and swaps sides, and what has
 //! to move then follows.
@@ -29,13 +30,19 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Result};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion_distributed::{BroadcastExec, NetworkBroadcastExec, NetworkShuffleExec};
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
+use datafusion_distributed::{
+    BroadcastExec, DistributedLeafExec, NetworkBroadcastExec, NetworkCoalesceExec,
+    NetworkShuffleExec,
+};
 
 use super::motion::is_made_anywhere;
 use placed::{are_colocated, is_placed_by_keys};
@@ -141,6 +148,9 @@ fn with_mode(join: &HashJoinExec, mode: PartitionMode) -> Result<Plan> {
 
 /// Whether every node has all rows of the plan without anybody sending any.
 fn is_everywhere(plan: &Plan) -> bool {
+    if let Some(leaf) = plan.downcast_ref::<DistributedLeafExec>() {
+        return is_everywhere(leaf.original());
+    }
     if let Some(scan) = plan.downcast_ref::<SliceScanExec>() {
         return scan.version().distribution == Distribution::All && scan.fetch().is_none();
     }
@@ -169,7 +179,7 @@ fn row_bytes(schema: &Schema) -> f64 {
 
 /// What a join moves, in Redshift's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Label {
+pub(super) enum Label {
     /// Nothing.
     None,
     /// Nothing: one side is on every node.
@@ -182,6 +192,8 @@ pub enum Label {
     Outer,
     /// Both sides are redistributed.
     Both,
+    /// The hashed side goes to one slice, where one copy of the other, which is on every node, is.
+    AllInner,
 }
 
 impl fmt::Display for Label {
@@ -193,39 +205,81 @@ impl fmt::Display for Label {
             Self::Inner => "DS_DIST_INNER",
             Self::Outer => "DS_DIST_OUTER",
             Self::Both => "DS_DIST_BOTH",
+            Self::AllInner => "DS_DIST_ALL_INNER",
         })
     }
 }
 
-/// What a hash join of a placed plan moves.
-pub fn label(join: &HashJoinExec) -> Label {
-    let (left, right) = (join.left(), join.right());
-    if goes_everywhere(left) {
-        return Label::BroadcastInner;
+/// What a join of a finished plan moves, `left` being the side that is hashed. With one node rows
+/// move between its slices, in memory; with several it is the network that counts.
+pub(super) fn label(left: &Plan, right: &Plan, nodes: usize) -> Label {
+    let everywhere = is_everywhere(left) || is_everywhere(right);
+    let (left_moves, right_moves) = match nodes {
+        1 => (motion_in_node(left), motion_in_node(right)),
+        _ => (motion(left), motion(right)),
+    };
+    let is_gathered = left_moves == Some(Motion::Gather);
+    match (left_moves, right_moves) {
+        (None, _) | (_, None) if nodes == 1 && everywhere => Label::AllNone,
+        (Some(Motion::Broadcast), _) => Label::BroadcastInner,
+        (Some(_), _) if is_gathered && is_everywhere(below_gather(right)) => Label::AllInner,
+        (Some(_), Some(_)) => Label::Both,
+        (Some(_), None) => Label::Inner,
+        (None, Some(_)) => Label::Outer,
+        (None, None) if everywhere => Label::AllNone,
+        (None, None) => Label::None,
     }
-    match (is_redistributed(left), is_redistributed(right)) {
-        (true, true) => Label::Both,
-        (true, false) => Label::Inner,
-        (false, true) => Label::Outer,
-        (false, false) if is_everywhere(left) || is_everywhere(right) => Label::AllNone,
-        (false, false) => Label::None,
+}
+
+/// How the rows of a side of a join come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Motion {
+    /// By the hash of the keys.
+    Shuffle,
+    /// To every node.
+    Broadcast,
+    /// To one task.
+    Gather,
+}
+
+fn motion(side: &Plan) -> Option<Motion> {
+    let side = below_helpers(side);
+    if side.is::<NetworkBroadcastExec>() || side.is::<BroadcastExec>() {
+        return Some(Motion::Broadcast);
     }
+    if side.is::<NetworkShuffleExec>() {
+        return Some(Motion::Shuffle);
+    }
+    side.is::<NetworkCoalesceExec>().then_some(Motion::Gather)
+}
+
+/// The same between the slices of one node. A side that is collected is one hash table, which all
+/// slices look into where it is: nothing is moved.
+fn motion_in_node(side: &Plan) -> Option<Motion> {
+    let mut side = side;
+    while side.is::<CooperativeExec>() || side.is::<GuardExec>() {
+        side = side.children()[0];
+    }
+    let repartition = side.downcast_ref::<RepartitionExec>()?;
+    matches!(repartition.partitioning(), Partitioning::Hash(..)).then_some(Motion::Shuffle)
 }
 
 /// The node below those that move no rows.
 fn below_helpers(plan: &Plan) -> &Plan {
     let mut plan = plan;
-    while plan.is::<GuardExec>() || plan.is::<CoalescePartitionsExec>() {
+    while plan.is::<GuardExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || plan.is::<CooperativeExec>()
+        || plan.is::<RepartitionExec>()
+    {
         plan = plan.children()[0];
     }
     plan
 }
 
-fn goes_everywhere(side: &Plan) -> bool {
-    let side = below_helpers(side);
-    side.is::<NetworkBroadcastExec>() || side.is::<BroadcastExec>()
-}
-
-fn is_redistributed(side: &Plan) -> bool {
-    below_helpers(side).is::<NetworkShuffleExec>()
+/// What is gathered, if the plan is a gather.
+fn below_gather(plan: &Plan) -> &Plan {
+    let gather = below_helpers(plan);
+    if gather.is::<NetworkCoalesceExec>() { below_helpers(gather.children()[0]) } else { plan }
 }

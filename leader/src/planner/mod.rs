@@ -5,7 +5,8 @@
 //! boundaries into the finished plan, and `stages` makes tasks for nodes of it.
 
 mod cardinality;
-pub mod distribution;
+mod distribution;
+pub(crate) mod explain;
 mod join_order;
 mod large_limit;
 mod motion;
@@ -13,11 +14,15 @@ mod stages;
 
 use std::sync::Arc;
 
+use compute::PeakMemory;
 use compute::exchange::configure;
 use compute::load::LoadShare;
+use compute::memory::configure_memory;
+use compute::plan::delete_rows::RowTarget;
 use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionConfig;
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -29,6 +34,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::DistributedExt as _;
 use futures::executor::block_on;
 
 use crate::error::{Error, Result};
@@ -37,7 +43,7 @@ use large_limit::LargeLimitRule;
 use stages::Stages;
 
 pub(crate) use motion::WriteEnd;
-pub use stages::Nodes;
+pub use stages::{Nodes, StandIns};
 
 /// The stack of a planning thread. What [`sql::Limits`] lets through is plannable on it.
 pub const STACK_BYTES: usize = 64 << 20;
@@ -82,6 +88,22 @@ impl Planner {
         &self.state
     }
 
+    /// The context in which a query runs that may use `memory_bytes` on each node; `runtime` is
+    /// its part in this process.
+    pub fn context(
+        &self,
+        runtime: Arc<RuntimeEnv>,
+        memory_bytes: usize,
+    ) -> Result<Arc<TaskContext>> {
+        let mut config = self.state.config().clone();
+        configure_memory(&mut config, memory_bytes);
+        if let Some(cluster) = &self.cluster {
+            stages::grant_memory(&mut config, &cluster.nodes, memory_bytes)?;
+        }
+        let context = TaskContext::from(&self.state);
+        Ok(Arc::new(context.with_session_config(config).with_runtime(runtime)))
+    }
+
     /// Optimizes a bound plan and makes it executable.
     pub fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.source(plan)?;
@@ -110,6 +132,20 @@ impl Planner {
         }
     }
 
+    /// A plan that finds the rows whose ids a source gives, its last column, and tells the leader.
+    pub(crate) fn delete(
+        &self,
+        source: Arc<dyn ExecutionPlan>,
+        target: RowTarget,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match &self.cluster {
+            Some(cluster) => {
+                self.stages(motion::place_delete(source, target, cluster.nodes.layout)?)
+            }
+            None => Err(Error::Internal("the one node finds rows by itself".into())),
+        }
+    }
+
     /// The shares of a COPY as the source of [`Planner::write`].
     pub(crate) fn load(&self, shares: Vec<LoadShare>) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.cluster {
@@ -119,6 +155,38 @@ impl Planner {
             }
             None => Err(Error::Internal("the one node loads by itself".into())),
         }
+    }
+
+    /// As [`Planner::physical`], for a plan that nodes measure while they run it. It runs in the
+    /// context of [`Planner::measuring_context`].
+    pub fn measured(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.source(plan)?;
+        let Some(cluster) = &self.cluster else { return Ok(plan) };
+        let placed = motion::place(plan, cluster.nodes.layout)?;
+        Ok(block_on(cluster.stages.finish(placed, &self.measuring_state()?))?)
+    }
+
+    /// The context of [`Planner::context`] for a plan of [`Planner::measured`], and the memory that it
+    /// takes of this process.
+    pub fn measuring_context(
+        &self,
+        context: &TaskContext,
+    ) -> Result<(Arc<TaskContext>, Arc<PeakMemory>)> {
+        let mut config = context.session_config().clone();
+        if self.cluster.is_some() {
+            config.set_distributed_metrics_collection(true)?;
+        }
+        let (runtime, memory) = PeakMemory::measure(&context.runtime_env())?;
+        let context = TaskContext::from(&self.state);
+        Ok((Arc::new(context.with_session_config(config).with_runtime(runtime)), memory))
+    }
+
+    fn measuring_state(&self) -> Result<SessionState> {
+        let mut state = self.state.clone();
+        if self.cluster.is_some() {
+            state.set_distributed_metrics_collection(true)?;
+        }
+        Ok(state)
     }
 
     fn stages(&self, placed: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -167,14 +235,7 @@ fn builder(partitions: usize, runtime: Arc<RuntimeEnv>, rules: Rules) -> Session
         .with_create_default_catalog_and_schema(false);
     configure(&mut config, partitions);
     if let MemoryLimit::Finite(memory_bytes) = runtime.memory_pool.memory_limit() {
-        // What a sort keeps back for its merge: a part of the share that a merge may have.
-        let merge_bytes = memory_bytes / 8 / partitions.max(1);
-        let execution = &mut config.options_mut().execution;
-        // A sort that spills sorts what it holds in place: merging its batches would take as much
-        // again for their keys, which no reservation covers.
-        execution.sort_in_place_threshold_bytes = memory_bytes;
-        execution.sort_spill_reservation_bytes =
-            merge_bytes.min(execution.sort_spill_reservation_bytes);
+        configure_memory(&mut config, memory_bytes);
     }
     SessionStateBuilder::new()
         .with_default_features()

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use compute::Distribution;
 use compute::layout::Layout;
+use compute::plan::delete_rows::RowTarget;
 use compute::plan::guard::GuardExec;
 use compute::plan::load::LoadExec;
 use compute::plan::on_task::OnTaskExec;
@@ -95,6 +96,11 @@ pub(super) fn place(plan: Plan, layout: Layout) -> Result<Plan> {
 pub(super) fn place_write(source: Plan, end: &WriteEnd, layout: Layout) -> Result<Plan> {
     let motions = Motions { nodes: layout.nodes() };
     motions.write(source, end, layout)
+}
+
+/// A plan that finds the rows that `source` names and tells the leader.
+pub(super) fn place_delete(source: Plan, target: RowTarget, layout: Layout) -> Result<Plan> {
+    Motions { nodes: layout.nodes() }.delete(source, target, layout)
 }
 
 /// Whether the plan is a leaf that gives the same rows wherever it runs.

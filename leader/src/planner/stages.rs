@@ -12,14 +12,15 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use compute::codec::NodeCodec;
-use compute::exchange::{EPOCH_HEADER, NodeChannels};
+use compute::error::with_sqlstate;
+use compute::exchange::{EPOCH_HEADER, MEMORY_HEADER, NodeChannels};
 use compute::layout::Layout;
 use compute::plan::load::LoadExec;
 use compute::plan::slice_scan::SliceScanExec;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_err};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::context::{QueryPlanner, SessionConfig};
 use datafusion::logical_expr::{
     Expr, Extension, InvariantLevel, LogicalPlan, UserDefinedLogicalNode,
 };
@@ -29,19 +30,27 @@ use datafusion_distributed::{
     RouteTasksEventResponse, ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
     SessionStateBuilderExt, WorkerResolver,
 };
+use tokio::sync::watch;
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use url::Url;
-use watched::WatchedExec;
+
+pub(super) use watched::WatchedExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
+
+/// The node that runs the tasks of each node: itself, or one that has a copy of all its rows; none if
+/// there is none.
+pub type StandIns = Arc<[Option<usize>]>;
 
 /// The nodes that tasks run on, as the planner knows them.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     /// How slices are divided among them.
     pub layout: Layout,
-    /// Task `i` of a stage runs at the address `i`.
+    /// Their addresses. Task `i` of a stage runs at the address of whoever stands in for `i`.
     pub urls: Vec<Url>,
+    /// Who that is now.
+    pub stand_ins: watch::Receiver<StandIns>,
     /// The way to them.
     pub channels: Arc<NodeChannels>,
     /// Of this leader; nodes refuse tasks of another.
@@ -62,9 +71,9 @@ impl Stages {
         nodes: &Nodes,
     ) -> Result<(SessionStateBuilder, Self)> {
         let (layout, urls) = (nodes.layout, nodes.urls.clone());
+        let stand_ins = nodes.stand_ins.clone();
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&nodes.channels) as _;
-        let mut headers = HeaderMap::new();
-        headers.insert(EPOCH_HEADER, HeaderValue::from(nodes.epoch));
+        let headers = headers(nodes);
         let mut builder = builder
             .with_query_planner(Arc::new(HandOver))
             .with_distributed_worker_resolver(Addresses(urls.clone()))
@@ -77,7 +86,7 @@ impl Stages {
                 scale_up(event, layout)
             })
             .with_distributed_route_tasks_handler(move |event: RouteTasksEvent<'_>| {
-                Some(route(event.task_count, &urls))
+                Some(route(event.task_count, &urls, &stand_ins.borrow()))
             })
             .with_distributed_planner();
         let Some(planner) = builder.query_planner().take() else {
@@ -98,6 +107,24 @@ impl Stages {
     }
 }
 
+/// What is sent with every task.
+fn headers(nodes: &Nodes) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(EPOCH_HEADER, HeaderValue::from(nodes.epoch));
+    headers
+}
+
+/// The tasks of a query with this configuration share `memory_bytes` on each node.
+pub(super) fn grant_memory(
+    config: &mut SessionConfig,
+    nodes: &Nodes,
+    memory_bytes: usize,
+) -> Result<()> {
+    let mut headers = headers(nodes);
+    headers.insert(MEMORY_HEADER, HeaderValue::from(memory_bytes));
+    config.set_distributed_passthrough_headers(headers)
+}
+
 fn has_boundary(plan: &Plan) -> bool {
     plan.is_network_boundary() || plan.children().into_iter().any(has_boundary)
 }
@@ -111,16 +138,35 @@ impl WorkerResolver for Addresses {
     }
 }
 
-/// Task `i` runs on node `i`; the one task of a stage without tables on the first.
-fn route(tasks: usize, urls: &[Url]) -> Result<RouteTasksEventResponse> {
-    match tasks {
-        1 => Ok(RouteTasksEventResponse::new(urls[..1].to_vec())),
-        tasks if tasks == urls.len() => Ok(RouteTasksEventResponse::new(urls.to_vec())),
-        _ => internal_err!("a stage has {tasks} tasks, the cluster {} nodes", urls.len()),
-    }
+/// Task `i` runs on node `i` or whoever stands in for it; the one task of a stage without tables on
+/// the first that is there. Asked when the query starts: a snapshot that was taken before has
+/// nothing that a stand-in does not have.
+fn route(
+    tasks: usize,
+    urls: &[Url],
+    stand_ins: &[Option<usize>],
+) -> Result<RouteTasksEventResponse> {
+    let address = |(node, stand_in): (usize, &Option<usize>)| match stand_in {
+        Some(stand_in) => Ok(urls[*stand_in].clone()),
+        None => {
+            let text = format!("no compute node that is there has all rows of node {node}");
+            Err(with_sqlstate("57P03", text))
+        }
+    };
+    let addresses = match tasks {
+        1 => {
+            let there = stand_ins.iter().enumerate().find(|(_, stand_in)| stand_in.is_some());
+            vec![address(there.unwrap_or((0, &None)))?]
+        }
+        tasks if tasks == urls.len() => {
+            stand_ins.iter().enumerate().map(address).collect::<Result<_>>()?
+        }
+        _ => return internal_err!("a stage has {tasks} tasks, the cluster {} nodes", urls.len()),
+    };
+    Ok(RouteTasksEventResponse::new(addresses))
 }
 
-/// Gives each task the form of a leaf that reads its own node.
+/// Gives each task the form of a leaf that reads its own node's share.
 fn scale_up(
     event: ScaleUpLeafNodeEvent<'_>,
     layout: Layout,

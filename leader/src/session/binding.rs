@@ -11,12 +11,15 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
+use parking_lot::Mutex;
 use sql::{Binder, Catalog, ResolvedTable, SessionValues, TargetColumn, TargetTable};
 
 use crate::catalog::system::{PG_CATALOG, SystemCatalog};
 use crate::catalog::{Snapshot, TableEntry};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::session::permission;
+use crate::session::temporary::own_schema;
 
 /// A snapshot with the values of a session.
 #[derive(Clone)]
@@ -24,12 +27,27 @@ pub struct Binding {
     engine: Arc<Engine>,
     snapshot: Arc<Snapshot>,
     values: Arc<SessionValues>,
+    /// A table that was named and that the user may not read.
+    denied: Arc<Mutex<Option<String>>>,
 }
 
 impl Binding {
     /// Names are looked up in `snapshot` along the search path of `values`.
     pub fn new(engine: Arc<Engine>, snapshot: Arc<Snapshot>, values: SessionValues) -> Self {
-        Self { engine, snapshot, values: Arc::new(values) }
+        Self { engine, snapshot, values: Arc::new(values), denied: Arc::default() }
+    }
+
+    /// Refuses what was bound if it names a table that the user may not read.
+    fn check_permitted(&self) -> Result<()> {
+        match &*self.denied.lock() {
+            Some(table) => Err(permission::denied("relation", table)),
+            None => Ok(()),
+        }
+    }
+
+    fn may_read(&self, entry: &TableEntry) -> bool {
+        let user = &self.values.current_user;
+        entry.owner == *user || self.snapshot.user(user).is_some_and(|user| user.superuser)
     }
 
     /// The binder over this snapshot.
@@ -43,7 +61,18 @@ impl Binding {
         plan: LogicalPlan,
         parameters: Vec<ScalarValue>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.check_permitted()?;
         self.engine.planner.physical(&with_parameters(plan, parameters)?)
+    }
+
+    /// As [`Binding::physical`], for a plan that is measured while it runs.
+    pub fn measured(
+        &self,
+        plan: LogicalPlan,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.check_permitted()?;
+        self.engine.planner.measured(&with_parameters(plan, parameters)?)
     }
 
     /// Fills in parameters and plans rows that will be written.
@@ -52,6 +81,7 @@ impl Binding {
         plan: LogicalPlan,
         parameters: Vec<ScalarValue>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.check_permitted()?;
         self.engine.planner.source(&with_parameters(plan, parameters)?)
     }
 
@@ -70,6 +100,7 @@ impl Binding {
 
     /// Optimizes a bound plan, for its final schema.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.check_permitted()?;
         self.engine.planner.optimize(plan)
     }
 }
@@ -92,6 +123,15 @@ impl Catalog for Binding {
         }
     }
 
+    fn target(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let entry = self.snapshot.table(schema, name)?;
+        Some(ResolvedTable {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            source: provider_as_source(self.engine.target_table(entry)),
+        })
+    }
+
     fn has_schema(&self, schema: &str) -> bool {
         schema == PG_CATALOG || self.snapshot.schema(schema).is_some()
     }
@@ -103,10 +143,19 @@ impl Catalog for Binding {
 
 impl Binding {
     fn table_in(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let schema = own_schema(Some(schema), self.values.temporary_schema.as_deref())??;
         let provider: Arc<dyn TableProvider> = if schema == PG_CATALOG {
-            self.system_catalog().table(name)?
+            let system = self.system_catalog();
+            if !system.may_read(name) {
+                self.denied.lock().get_or_insert_with(|| name.to_owned());
+            }
+            system.table(name)?
         } else {
-            self.engine.slice_table(self.snapshot.table(schema, name)?)
+            let entry = self.snapshot.table(schema, name)?;
+            if !self.may_read(entry) {
+                self.denied.lock().get_or_insert_with(|| name.to_owned());
+            }
+            self.engine.slice_table(entry)
         };
         Some(ResolvedTable {
             schema: schema.to_owned(),
@@ -116,7 +165,8 @@ impl Binding {
     }
 
     fn system_catalog(&self) -> SystemCatalog {
-        SystemCatalog::new(Arc::clone(&self.snapshot), Arc::clone(&self.values))
+        let snapshot = Arc::clone(&self.snapshot);
+        SystemCatalog::new(snapshot, Arc::clone(&self.values), Some(Arc::clone(&self.engine)))
     }
 }
 

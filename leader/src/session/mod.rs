@@ -15,8 +15,11 @@
 
 pub mod binding;
 mod cursor;
+mod permission;
+mod place;
 mod savepoint;
 pub mod settings;
+pub(crate) mod temporary;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,16 +29,20 @@ use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::DataType;
 use sql::statement::{Statement, TableName};
 
+use crate::activity::{SessionGuard, SessionRow};
 use crate::catalog::change::undefined_schema;
 use crate::catalog::system::{PG_CATALOG, is_system_table};
-use crate::catalog::{Snapshot, TableEntry};
+use crate::catalog::user::undefined;
+use crate::catalog::{Snapshot, TableEntry, UserEntry};
 use crate::engine::{DATABASE, Engine};
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::{Deallocation, Startup};
 use crate::pgwire::report::{Report, Severity};
 use crate::transaction::Transaction;
+use crate::transaction::lock::LockMode;
 use binding::Binding;
 use cursor::Cursors;
+use place::{Claims, Current};
 use savepoint::SavepointSettings;
 use settings::{SetEffect, Settings};
 
@@ -49,6 +56,8 @@ pub struct SessionStatement {
     pub statement: Statement,
     /// The parameter types that the client declared.
     pub parameter_types: Vec<Option<DataType>>,
+    /// Its text as others may see it.
+    pub shown: Arc<str>,
 }
 
 /// A statement that PREPARE named.
@@ -71,15 +80,22 @@ pub struct Session {
     engine: Arc<Engine>,
     clock: Clock,
     user: String,
+    user_oid: u32,
     process_id: i32,
     settings: Settings,
     state: State,
+    current: Current,
+    claims: Claims,
+    /// The session is there for as long as this is.
+    _registered: SessionGuard,
     /// What ROLLBACK restores, and COMMIT where SET LOCAL changed it.
     settings_before: Settings,
     local_settings: Vec<String>,
     /// What ROLLBACK TO restores, for each savepoint.
     savepoint_settings: Vec<SavepointSettings>,
     cursors: Cursors,
+    /// The name of its schema of temporary tables, once it has made one.
+    temporary: Option<String>,
     /// The implicit transaction has, as far as the wire knows, several statements.
     implicit_is_several: bool,
     transaction_start: DateTime<Utc>,
@@ -92,15 +108,36 @@ pub struct Session {
 
 impl Session {
     /// A session for an authenticated user.
-    pub fn open(engine: Arc<Engine>, clock: Clock, startup: &Startup) -> Result<Self> {
+    pub fn open(engine: Arc<Engine>, startup: &Startup) -> Result<Self> {
         if startup.database != DATABASE {
             let message = format!("database \"{}\" does not exist", startup.database);
             return Err(Error::statement(code::UNDEFINED_DATABASE, message));
         }
+        let clock = Arc::clone(&engine.clock);
         let now = clock();
+        let snapshot = engine.transactions.snapshot();
+        let user = snapshot.user(&startup.user).ok_or_else(|| undefined("user", &startup.user))?;
+        let parameters = engine.parameters();
+        let timeout_seconds =
+            user.session_timeout.map_or(parameters.idle_session_timeout, u64::from);
+        let registered = engine.activity.open_session(
+            SessionRow {
+                process_id: startup.process_id,
+                user: user.oid,
+                user_name: user.name.clone(),
+                database: DATABASE.to_owned(),
+                started_us: now.timestamp_micros(),
+                timeout_seconds,
+            },
+            user.connection_limit.filter(|_| !user.superuser),
+        )?;
         let mut session = Self {
             clock,
             user: startup.user.clone(),
+            user_oid: user.oid,
+            current: Current::default(),
+            claims: Claims::default(),
+            _registered: registered,
             process_id: startup.process_id,
             settings: Settings::default(),
             state: State::Idle,
@@ -108,6 +145,7 @@ impl Session {
             local_settings: Vec::new(),
             savepoint_settings: Vec::new(),
             cursors: Cursors::default(),
+            temporary: None,
             implicit_is_several: false,
             transaction_start: now,
             notices: Vec::new(),
@@ -116,22 +154,30 @@ impl Session {
             deallocations: Vec::new(),
             engine,
         };
-        session.apply_startup(startup)?;
+        session.apply_startup(startup, user, timeout_seconds)?;
         Ok(session)
     }
 
-    fn apply_startup(&mut self, startup: &Startup) -> Result<()> {
-        let parameters = &self.engine.config.file.parameters;
+    fn apply_startup(
+        &mut self,
+        startup: &Startup,
+        user: &UserEntry,
+        timeout_seconds: u64,
+    ) -> Result<()> {
+        let parameters = self.engine.parameters();
         let configured = [
             ("statement_timeout", parameters.statement_timeout),
-            ("idle_session_timeout", parameters.idle_session_timeout * 1000),
+            ("idle_session_timeout", timeout_seconds.saturating_mul(1000)),
             (
                 "idle_in_transaction_session_timeout",
-                parameters.idle_in_transaction_session_timeout * 1000,
+                parameters.idle_in_transaction_session_timeout.saturating_mul(1000),
             ),
         ];
         for (name, value) in configured {
             self.settings.set_initial(name, &value.to_string())?;
+        }
+        for (name, value) in &user.settings {
+            self.settings.set_initial(name, value)?;
         }
         if let Some(name) = &startup.application_name {
             self.settings.set_initial("application_name", name)?;
@@ -147,14 +193,32 @@ impl Session {
         &self.engine
     }
 
+    /// The error as its client is told it: with the transaction's number, where it matters.
+    pub fn named(&mut self, error: Error) -> Error {
+        let process_id = self.process_id;
+        match self.transaction() {
+            Ok(transaction) => error.of_transaction(transaction.xid(), process_id),
+            Err(_) => error,
+        }
+    }
+
     /// Who is connected.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// Whether the user may do everything.
-    fn is_superuser(&self) -> bool {
-        self.engine.transactions.snapshot().user(&self.user).is_some_and(|user| user.superuser)
+    /// The user's number.
+    pub fn user_oid(&self) -> u32 {
+        self.user_oid
+    }
+
+    /// The number of the transaction in progress; 0 if there is none.
+    fn xid(&self) -> u64 {
+        match &self.state {
+            State::Implicit(transaction) | State::Block(transaction) => transaction.xid().0,
+            State::Failed(Some(transaction)) => transaction.xid().0,
+            State::Idle | State::Failed(None) => 0,
+        }
     }
 
     /// The session's parameters.
@@ -198,6 +262,20 @@ impl Session {
             State::Failed(_) => Err(failed_block()),
             State::Idle => Err(Error::Internal("a statement runs outside a transaction".into())),
         }
+    }
+
+    /// Refuses what cannot be undone, or sees more than one snapshot, among other statements.
+    pub fn check_alone(&self, what: &str) -> Result<()> {
+        let among_others = match &self.state {
+            State::Block(_) | State::Failed(_) => true,
+            State::Implicit(_) => self.implicit_is_several,
+            State::Idle => false,
+        };
+        if among_others {
+            let message = format!("{what} cannot run inside a transaction block");
+            return Err(Error::statement(code::ACTIVE_SQL_TRANSACTION, message));
+        }
+        Ok(())
     }
 
     /// Whether the client is in a transaction block.
@@ -299,7 +377,9 @@ impl Session {
     /// Commits a transaction of this session. Cursors WITH HOLD live on only if it succeeds.
     async fn commit(&mut self, transaction: Transaction) -> Result<()> {
         self.cursors.before_commit();
+        let (xid, process_id) = (transaction.xid(), self.process_id);
         let committed = transaction.commit().await;
+        let committed = committed.map_err(|error| error.of_transaction(xid, process_id));
         self.cursors.end_transaction(committed.is_ok());
         committed
     }
@@ -323,7 +403,8 @@ impl Session {
         Ok(self.binding_of(snapshot))
     }
 
-    fn binding_of(&self, snapshot: Arc<Snapshot>) -> Binding {
+    /// The same over a given snapshot.
+    pub fn binding_of(&self, snapshot: Arc<Snapshot>) -> Binding {
         let values = sql::SessionValues {
             now: self.transaction_start,
             statement_start: (self.clock)(),
@@ -331,6 +412,7 @@ impl Session {
             session_user: self.user.clone(),
             database: DATABASE.to_owned(),
             search_path: self.existing_search_path(&snapshot),
+            temporary_schema: self.temporary_schema(&snapshot),
             backend_pid: self.process_id,
             timezone: self.settings.time_zone().name().to_owned(),
             settings: self
@@ -359,15 +441,24 @@ impl Session {
         check_database(name)?;
         let snapshot = self.transaction()?.view();
         match &name.schema {
-            Some(schema) if snapshot.schema(schema).is_some() => Ok(schema.clone()),
-            Some(schema) if schema == PG_CATALOG => Err(permission_denied(&name.to_string())),
+            Some(schema) if schema == PG_CATALOG || temporary::is_temporary(schema) => {
+                Err(permission_denied(&name.to_string()))
+            }
+            Some(schema) if snapshot.schema(schema).is_some() => {
+                self.check_creation(&snapshot, schema)?;
+                Ok(schema.clone())
+            }
             Some(schema) => Err(undefined_schema(schema)),
-            None => self.creation_path(&snapshot).next().ok_or_else(|| {
-                Error::statement(
-                    code::INVALID_SCHEMA_NAME,
-                    "no schema has been selected to create in",
-                )
-            }),
+            None => {
+                let first = self.creation_path(&snapshot).next().ok_or_else(|| {
+                    Error::statement(
+                        code::INVALID_SCHEMA_NAME,
+                        "no schema has been selected to create in",
+                    )
+                })?;
+                self.check_creation(&snapshot, &first)?;
+                Ok(first)
+            }
         }
     }
 
@@ -378,7 +469,14 @@ impl Session {
         name: &TableName,
     ) -> Result<Option<Arc<TableEntry>>> {
         check_database(name)?;
+        let Some(name) = self.resolve_temporary(snapshot, name) else { return Ok(None) };
         let path = self.existing_search_path(snapshot);
+        let temporary = self.temporary_schema(snapshot);
+        if name.schema.is_none()
+            && let Some(found) = temporary.and_then(|schema| snapshot.table(&schema, &name.name))
+        {
+            return Ok(Some(Arc::clone(found)));
+        }
         let leads_to_system = match &name.schema {
             Some(schema) => schema == PG_CATALOG,
             // It comes first, unless the path names it elsewhere.
@@ -394,12 +492,22 @@ impl Session {
         Ok(found.map(Arc::clone))
     }
 
-    /// Takes the write lock of a table and gives it as the statement sees it.
+    /// Takes the write lock of a table, alone, and gives it as the statement sees it.
     pub async fn lock_table(&mut self, name: &TableName) -> Result<Arc<TableEntry>> {
+        self.lock_table_in(name, LockMode::Exclusive).await
+    }
+
+    /// Takes a write lock of a table and gives it as the statement sees it.
+    pub async fn lock_table_in(
+        &mut self,
+        name: &TableName,
+        mode: LockMode,
+    ) -> Result<Arc<TableEntry>> {
         let peek = self.transaction()?.peek();
         let entry = self.find_table(&peek, name)?.ok_or_else(|| undefined_table(name))?;
+        self.check_owner(&entry.owner, "relation", &entry.name)?;
         let transaction = self.transaction()?;
-        transaction.lock(entry.id).await?;
+        transaction.lock(entry.id, mode).await?;
         let view = transaction.view();
         view.table_by_id(entry.id).map(Arc::clone).ok_or_else(|| undefined_table(name))
     }

@@ -89,7 +89,7 @@ const PARAMETERS: &[Parameter] = &[
     reported("timezone", "UTC", Kind::TimeZone, "TimeZone"),
     parameter("transaction_isolation", "snapshot", Kind::Words(ISOLATION)),
     parameter("transaction_read_only", "off", Kind::Bool),
-    accepted("wlm_query_slot_count", "1", Kind::Integer(1, 50)),
+    parameter("wlm_query_slot_count", "1", Kind::Integer(1, 50)),
 ];
 
 /// What a SET did.

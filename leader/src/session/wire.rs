@@ -93,8 +93,17 @@ impl WireSession for Session {
         parameters: Vec<ScalarValue>,
         cancel: CancelHandle,
     ) -> Result<Execution, Report> {
-        match query::execute(self, statement, parameters, &cancel).await {
-            Ok(execution) => Ok(execution),
+        let guard = self.begin_statement(&statement.shown, &cancel);
+        let result = query::execute(self, statement, parameters, &cancel).await;
+        self.end_statement();
+        match result {
+            Ok(execution) => {
+                // Rows complete it when they have ended.
+                if Arc::strong_count(&guard) == 1 {
+                    guard.complete();
+                }
+                Ok(execution)
+            }
             Err(Error::Canceled) => Err(cancel.report()),
             Err(error) => Err(error.into()),
         }
@@ -144,5 +153,7 @@ impl WireSession for Session {
     async fn close(&mut self) {
         self.cursors = Cursors::default();
         self.state = State::Idle;
+        self.end_temporary().await;
+        self.engine.workload.session_ended(self.process_id);
     }
 }

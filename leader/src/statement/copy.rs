@@ -1,6 +1,7 @@
 //! COPY table FROM 's3://bucket/prefix'. All rows of all objects become visible with the commit,
 //! or none.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use compute::load::{
@@ -9,16 +10,19 @@ use compute::load::{
 };
 use compute::object_storage::{Credentials, Secret};
 use compute::{Node, WriteOutcome};
+use datafusion::execution::TaskContext;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Authorization, Copy, CopyFormat};
 use sql::types::SqlType;
+use wlm::{PlanFeatures, QueryKind};
 
 use super::{command, insert};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
-use crate::cluster::{self, Cluster, NodeSet};
+use crate::cluster::{self, Cluster, NodeSet, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
+use crate::execution::{Replan, run_work};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::planner::on_large_stack;
@@ -38,26 +42,38 @@ pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execu
     Ok(command("COPY"))
 }
 
-/// Reads and writes at once, on the query threads. Answers with the number of rows.
+/// Waits for its turn, then reads and writes at once. Answers with the number of rows.
 async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyRequest) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let outcome = match &engine.cluster {
-        Cluster::Alone(node) => load_here(&engine, Arc::clone(node), entry, request).await?,
-        Cluster::Nodes(nodes) => load_on_nodes(&engine, nodes, entry, request).await?,
+    // What a load will read is not known before its objects are listed.
+    let (seat, _claim) = session.seat(QueryKind::Copy, PlanFeatures::default()).await?;
+    let context = seat.context(&engine)?;
+    let written = match &engine.cluster {
+        Cluster::Alone(node) => {
+            let load = load_here(&engine, Arc::clone(node), entry, request, context);
+            insert::shared(run_work(&engine, seat, load).await?)
+        }
+        Cluster::Nodes(nodes) => {
+            let (shared, nodes, target) =
+                (Arc::clone(&engine), Arc::clone(nodes), Arc::clone(entry));
+            let load =
+                async move { load_on_nodes(&shared, &nodes, &target, request, context).await };
+            run_work(&engine, seat, load).await?
+        }
     };
-    insert::record(session, entry, outcome)
+    insert::record(session, entry, written)
 }
 
-async fn load_here(
+fn load_here(
     engine: &Arc<Engine>,
     node: Arc<Node>,
     entry: &Arc<TableEntry>,
     request: CopyRequest,
-) -> Result<WriteOutcome> {
-    let target = insert::write_target(engine, entry);
-    let context = engine.planner.state().task_ctx();
+    context: Arc<TaskContext>,
+) -> impl Future<Output = Result<WriteOutcome>> + Send + use<> {
+    let target = insert::write_target(engine, &node, entry);
     let running = Arc::clone(engine);
-    let load = async move {
+    async move {
         let plan = compute::load::plan(request, &running.object_storage, node.slices()).await?;
         let streams = (0..plan.partitions()).map(|at| plan.execute(at)).collect();
         let outcome = compute::write_streams(&node, target, streams, context).await?;
@@ -67,8 +83,7 @@ async fn load_here(
             return Err(Error::Internal(format!("{loaded} rows were read, {rows} written")));
         }
         Ok(outcome)
-    };
-    engine.run(load).await
+    }
 }
 
 /// The leader lists the objects; each node reads its share of them.
@@ -77,14 +92,14 @@ async fn load_on_nodes(
     nodes: &Arc<NodeSet>,
     entry: &Arc<TableEntry>,
     request: CopyRequest,
-) -> Result<WriteOutcome> {
-    let (running, layout) = (Arc::clone(engine), nodes.layout());
-    let list = async move {
-        Ok(compute::load::plan(request, &running.object_storage, layout.slices()).await?)
-    };
-    let shares = engine.run(list).await?.into_shares(layout.nodes());
-    let source = engine.planner.load(shares)?;
-    cluster::write(engine, nodes, entry, source).await
+    context: Arc<TaskContext>,
+) -> Result<Written> {
+    let layout = nodes.layout();
+    let plan = compute::load::plan(request, &engine.object_storage, layout.slices()).await?;
+    let shares = plan.into_shares(layout.nodes());
+    let loading = Arc::clone(engine);
+    let source: Replan = Arc::new(move || loading.planner.load(shares.clone()));
+    cluster::write_repeatedly(engine, nodes, entry, &source, &context).await
 }
 
 /// What parses but is not done yet, by name.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use compute::Deletions;
 use sql::statement::{
     ColumnDefinition, Constraint, CreateTable, DistStyle, Encoding, LikeTable, SortKey,
     TableAttributes,
@@ -19,7 +20,11 @@ use crate::session::{Session, undefined_table};
 
 /// Makes an empty table.
 pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
-    let schema = session.creation_schema(&statement.name)?;
+    let schema = if statement.temporary {
+        session.temporary_schema_for_new()?
+    } else {
+        session.creation_schema(&statement.name)?
+    };
     let name = &statement.name.name;
     let exists = session.transaction()?.view().table(&schema, name).is_some();
     if exists && statement.if_not_exists {
@@ -93,7 +98,7 @@ fn distinguish_names(constraints: &mut [ConstraintEntry]) {
 }
 
 /// An entry without columns; [`finish_entry`] completes it.
-pub(super) fn empty_entry() -> TableEntry {
+pub(crate) fn empty_entry() -> TableEntry {
     TableEntry {
         id: storage::ids::TableId(0),
         schema: String::new(),
@@ -105,6 +110,7 @@ pub(super) fn empty_entry() -> TableEntry {
         constraints: Vec::new(),
         placement_fingerprint: 0,
         slices: Vec::new(),
+        deletions: Deletions::default(),
     }
 }
 
@@ -128,6 +134,7 @@ pub(super) fn finish_entry(
     apply_attributes(entry, attributes)?;
     entry.placement_fingerprint = compute::placement::fingerprint();
     entry.slices = vec![Vec::new(); engine.cluster.layout().slices()];
+    entry.deletions = Deletions::default();
     Ok(())
 }
 

@@ -8,11 +8,13 @@ use sql::statement::{CreateTableAs, Statement};
 use sql::types::SqlType;
 use storage::ids::ColumnId;
 use storage::schema::EncodeName;
+use wlm::QueryKind;
 
 use super::create_table::{empty_entry, finish_entry};
 use super::{command, insert};
 use crate::catalog::{Change, TableColumn};
 use crate::error::{Error, Result};
+use crate::execution::Replan;
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::planner::on_large_stack;
@@ -25,7 +27,11 @@ pub(super) async fn run(
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
     let statement = statement_of(whole)?;
-    let schema = session.creation_schema(&statement.name)?;
+    let schema = if statement.temporary {
+        session.temporary_schema_for_new()?
+    } else {
+        session.creation_schema(&statement.name)?
+    };
     let name = &statement.name.name;
     let exists = session.transaction()?.view().table(&schema, name).is_some();
     if exists && statement.if_not_exists {
@@ -34,19 +40,17 @@ pub(super) async fn run(
         return Ok(command("SELECT"));
     }
     let binding = session.binding()?;
-    let shared = Arc::clone(whole);
-    let (plan, fields) = on_large_stack(move || {
-        let plan = binding.binder().bind_ctas(statement_of(&shared)?)?;
-        let fields = plan.schema().fields().clone();
-        Ok((binding.source(plan, parameters)?, fields))
-    })
-    .await?;
+    let (shared, bound) = (Arc::clone(whole), binding.clone());
+    let plan =
+        on_large_stack(move || Ok(bound.binder().bind_ctas(statement_of(&shared)?)?)).await?;
+    let fields = plan.schema().fields().clone();
+    let source: Replan = Arc::new(move || binding.source(plan.clone(), parameters.clone()));
     let mut entry = empty_entry();
     entry.columns = fields.iter().map(|field| column(field)).collect::<Result<_>>()?;
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     let entry = Arc::new(entry);
     session.transaction()?.change(Change::CreateTable(Arc::clone(&entry)))?;
-    let row_count = insert::write(session, &entry, plan).await?;
+    let row_count = insert::write(session, &entry, source, QueryKind::CreateTableAs).await?;
     Ok(command(format!("SELECT {row_count}")))
 }
 

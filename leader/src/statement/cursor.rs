@@ -7,7 +7,6 @@ use sql::statement::{DeclareCursor, Fetch};
 
 use super::{command, select};
 use crate::error::Result;
-use crate::execution::stream_rows;
 use crate::pgwire::backend::Execution;
 use crate::session::{Session, SessionStatement};
 
@@ -19,8 +18,7 @@ pub(super) async fn declare(
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
     session.check_declare(&statement.name, statement.with_hold)?;
-    let plan = select::plan(session, whole, parameters).await?;
-    let (schema, stream) = (plan.schema(), stream_rows(session.engine(), plan)?);
+    let (schema, stream) = select::start(session, whole, parameters).await?;
     session.declare(&statement.name, statement.with_hold, schema, stream)?;
     Ok(command("DECLARE CURSOR"))
 }

@@ -10,11 +10,13 @@ use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::session::Session;
+use crate::session::temporary::is_temporary;
+use crate::transaction::lock::LockMode;
 
 /// Drops schemas; with CASCADE their tables too.
 pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result<Execution> {
     for name in &statement.schemas {
-        if name == PG_CATALOG {
+        if name == PG_CATALOG || is_temporary(name) {
             let message =
                 format!("cannot drop schema {name} because it is required by the database system");
             return Err(Error::statement(code::DEPENDENT_OBJECTS_STILL_EXIST, message));
@@ -28,11 +30,14 @@ pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result
             session.notice(Severity::Info, text);
             continue;
         }
+        if let Some(schema) = view.schema(name) {
+            session.check_owner(&schema.owner, "schema", name)?;
+        }
         if statement.cascade {
             let tables: Vec<_> = view.tables_of(name).map(|table| table.id).collect();
             for id in tables {
                 let transaction = session.transaction()?;
-                transaction.lock(id).await?;
+                transaction.lock(id, LockMode::Exclusive).await?;
                 transaction.change(Change::DropTable(id))?;
             }
         }

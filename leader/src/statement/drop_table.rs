@@ -8,6 +8,7 @@ use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::session::Session;
+use crate::transaction::lock::LockMode;
 
 /// Drops tables. Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
 pub(super) async fn run(session: &mut Session, statement: &DropTable) -> Result<Execution> {
@@ -15,8 +16,9 @@ pub(super) async fn run(session: &mut Session, statement: &DropTable) -> Result<
         let peek = session.transaction()?.peek();
         match session.find_table(&peek, name)? {
             Some(entry) => {
+                session.check_owner(&entry.owner, "relation", &entry.name)?;
                 let transaction = session.transaction()?;
-                transaction.lock(entry.id).await?;
+                transaction.lock(entry.id, LockMode::Exclusive).await?;
                 transaction.change(Change::DropTable(entry.id))?;
             }
             None if statement.if_exists => {

@@ -1,34 +1,49 @@
 //! EXPLAIN and EXPLAIN ANALYZE.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use compute::plan::stop::stoppable;
+use compute::PeakMemory;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
 use sql::statement::{Explain, Statement};
+use wlm::QueryKind;
 
 use super::rows::{text_rows, text_schema};
+use crate::engine::Engine;
 use crate::error::{Error, Result, code};
+use crate::execution::{Planned, Work, run_plan};
 use crate::pgwire::backend::Execution;
+use crate::planner::explain::{describe, describe_run, peak_by_node, with_metrics};
 use crate::planner::on_large_stack;
 use crate::session::binding::{Binding, target_table};
 use crate::session::{Session, SessionStatement, undefined_table};
+use crate::workload::{features, is_managed};
+
+type Plan = Arc<dyn ExecutionPlan>;
 
 /// The one column of the answer.
 pub(super) fn schema() -> SchemaRef {
     text_schema(&["QUERY PLAN"])
 }
 
-/// Shows the physical plan; with ANALYZE runs the query first and shows what happened.
+/// Shows the plan in Redshift's words, after the physical one if it is to be verbose; with ANALYZE
+/// runs the query first and shows what happened.
 pub(super) async fn run(
     session: &mut Session,
     whole: &Arc<SessionStatement>,
     statement: &Explain,
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
+    let is_query = matches!(statement.statement.as_ref(), Statement::Query(_));
+    if statement.analyze && !is_query {
+        let message = "EXPLAIN ANALYZE runs queries only";
+        let error = Error::statement(code::FEATURE_NOT_SUPPORTED, message);
+        return Err(error.with_hint("EXPLAIN without ANALYZE shows the plan and runs nothing."));
+    }
     let target = match statement.statement.as_ref() {
         Statement::Insert(insert) => {
             let view = session.transaction()?.view();
@@ -37,23 +52,30 @@ pub(super) async fn run(
         }
         _ => None,
     };
+    let layout = session.engine().cluster.layout();
+    let (verbose, analyze) = (statement.verbose, statement.analyze);
     let binding = session.binding()?;
     let (inner, types) = (statement.statement.clone(), whole.parameter_types.clone());
-    let plan = on_large_stack(move || {
-        let plan = bind(&binding, &inner, target.as_ref(), &types)?;
-        binding.physical(plan, parameters)
+    let (plan, mut lines) = on_large_stack(move || {
+        let bound = bind(&binding, &inner, target.as_ref(), &types)?;
+        if analyze {
+            return Ok((binding.measured(bound, parameters)?, Vec::new()));
+        }
+        let plan = binding.physical(bound, parameters)?;
+        let lines = describe(&plan, layout)?;
+        Ok((plan, lines))
     })
     .await?;
-    let text = if statement.analyze {
-        if !matches!(statement.statement.as_ref(), Statement::Query(_)) {
-            let message = "EXPLAIN ANALYZE runs queries only";
-            return Err(Error::statement(code::FEATURE_NOT_SUPPORTED, message));
-        }
-        analyze(session, plan).await?
-    } else {
-        displayable(plan.as_ref()).indent(statement.verbose).to_string()
-    };
-    let lines = text.lines().map(str::to_owned).collect();
+    let mut physical = displayable(plan.as_ref()).indent(true).to_string();
+    if analyze {
+        (lines, physical) = run_and_describe(session, plan).await?;
+    }
+    if verbose {
+        let mut all: Vec<String> = physical.lines().map(str::to_owned).collect();
+        all.push(String::new());
+        all.append(&mut lines);
+        lines = all;
+    }
     text_rows(schema(), vec![lines], "EXPLAIN")
 }
 
@@ -75,22 +97,56 @@ fn bind(
     }
 }
 
-/// Runs the plan to its end, on the query threads, and describes it with its metrics.
-async fn analyze(session: &Session, plan: Arc<dyn ExecutionPlan>) -> Result<String> {
-    let context = session.engine().planner.state().task_ctx();
-    let (plan, _stop) = stoppable(plan)?;
-    let running = Arc::clone(&plan);
-    let count = session
-        .engine()
-        .run(async move {
-            let mut rows = execute_stream(running, context)?;
-            let mut count = 0;
-            while let Some(batch) = rows.next().await {
-                count += batch?.num_rows();
-            }
-            Ok(count)
-        })
-        .await?;
-    let text = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
-    Ok(format!("{text}rows: {count}\n"))
+/// Waits for its turn and runs the plan to its end; the tree with what happened, and the physical plan
+/// with its metrics.
+async fn run_and_describe(session: &mut Session, plan: Plan) -> Result<(Vec<String>, String)> {
+    let engine = Arc::clone(session.engine());
+    let layout = engine.cluster.layout();
+    let shown = Arc::clone(&plan);
+    let (kind, features) = on_large_stack(move || {
+        let is_managed = is_managed(&shown);
+        // It is not made again: whatever workload management does, it is not restarted.
+        let kind = if is_managed { QueryKind::SelectWithUdf } else { QueryKind::LeaderOnly };
+        Ok((kind, features(&shown, layout.nodes())))
+    })
+    .await?;
+    let (seat, _claim) = session.seat(kind, features).await?;
+    let planned = Planned { plan, again: None, is_source: false };
+    let measuring = Arc::clone(&engine);
+    let Ran { plan, memory, rows, time } =
+        run_plan(&engine, seat, planned, move |work| measure(Arc::clone(&measuring), work)).await?;
+    let plan = with_metrics(&plan).await?;
+    on_large_stack(move || {
+        let mut lines = describe_run(&plan, layout)?;
+        let time_ms = time.as_secs_f64() * 1000.0;
+        lines.push(format!("Total: rows={rows} time={time_ms:.3} ms"));
+        let mut peaks = vec![format!("leader={} kB", memory.peak_bytes().div_ceil(1024))];
+        for (node, bytes) in peak_by_node(&plan)? {
+            peaks.push(format!("node {node}={} kB", bytes.div_ceil(1024)));
+        }
+        lines.push(format!("Peak memory: {}", peaks.join(", ")));
+        let physical = DisplayableExecutionPlan::with_metrics(plan.as_ref());
+        Ok((lines, physical.indent(true).to_string()))
+    })
+    .await
+}
+
+/// A plan that was measured to its end.
+struct Ran {
+    plan: Plan,
+    /// What it took of this process.
+    memory: Arc<PeakMemory>,
+    rows: usize,
+    time: Duration,
+}
+
+async fn measure(engine: Arc<Engine>, work: Work) -> Result<Ran> {
+    let (context, memory) = engine.planner.measuring_context(&work.context)?;
+    let started = Instant::now();
+    let mut batches = execute_stream(Arc::clone(&work.plan), context)?;
+    let mut rows = 0;
+    while let Some(batch) = batches.next().await {
+        rows += batch?.num_rows();
+    }
+    Ok(Ran { plan: work.plan, memory, rows, time: started.elapsed() })
 }

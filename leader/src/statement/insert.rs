@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use compute::plan::stop::stoppable;
-use compute::{WriteOutcome, WriteTarget, write_table};
+use compute::{Node, WriteOutcome, WriteTarget, write_table};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
+use wlm::QueryKind;
 
 use super::command;
 use crate::catalog::{Change, TableEntry};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Written};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::execution::{Planned, Replan, Work, run_plan};
 use crate::pgwire::backend::Execution;
 use crate::planner::on_large_stack;
 use crate::session::binding::target_table;
 use crate::session::{Session, SessionStatement};
+use crate::workload::{Claim, Seat, features};
 
 /// Plans the source, writes its rows to the table's slices, and makes them part of the
 /// transaction.
@@ -29,13 +30,12 @@ pub(super) async fn run(
     let entry = session.lock_table(&insert_of(whole)?.table).await?;
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
-    let plan = on_large_stack(move || {
+    let source: Replan = Arc::new(move || {
         let plan =
             binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
-        binding.source(plan, parameters)
-    })
-    .await?;
-    let row_count = write(session, &entry, plan).await?;
+        binding.source(plan, parameters.clone())
+    });
+    let row_count = write(session, &entry, source, QueryKind::Write).await?;
     Ok(command(format!("INSERT 0 {row_count}")))
 }
 
@@ -45,10 +45,10 @@ pub(super) async fn parameters(
     whole: &Arc<SessionStatement>,
 ) -> Result<Vec<DataType>> {
     let name = &insert_of(whole)?.table;
-    let view = session.transaction()?.view();
+    let peek = session.transaction()?.peek();
     let entry =
-        session.find_table(&view, name)?.ok_or_else(|| crate::session::undefined_table(name))?;
-    let binding = session.binding()?;
+        session.find_table(&peek, name)?.ok_or_else(|| crate::session::undefined_table(name))?;
+    let binding = session.binding_of(peek);
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     on_large_stack(move || {
         let plan =
@@ -58,46 +58,82 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Writes the rows of a source plan into a table and records them in the transaction. Answers with their
-/// number.
+/// Plans a source and waits for its turn. The claim is held until the statement is done.
+pub(super) async fn admit(
+    session: &mut Session,
+    source: Replan,
+    kind: QueryKind,
+) -> Result<(Planned, Seat, Option<Arc<Claim>>)> {
+    let engine = Arc::clone(session.engine());
+    let nodes = engine.cluster.layout().nodes();
+    let first = Arc::clone(&source);
+    let (plan, features) = on_large_stack(move || {
+        let plan = first()?;
+        let features = features(&plan, nodes);
+        Ok((plan, features))
+    })
+    .await?;
+    let (seat, claim) = session.seat(kind, features).await?;
+    let is_source = matches!(engine.cluster, Cluster::Nodes(_));
+    Ok((Planned { plan, again: Some(source), is_source }, seat, claim))
+}
+
+/// Waits for its turn, writes the rows of a source into a table and records them in the transaction.
+/// Answers with their number.
 pub(super) async fn write(
     session: &mut Session,
     entry: &Arc<TableEntry>,
-    plan: Arc<dyn ExecutionPlan>,
+    source: Replan,
+    kind: QueryKind,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let outcome = match &engine.cluster {
+    let (planned, seat, _claim) = admit(session, source, kind).await?;
+    let written = match &engine.cluster {
         Cluster::Alone(node) => {
-            let target = write_target(&engine, entry);
-            let node = Arc::clone(node);
-            let context = engine.planner.state().task_ctx();
-            let (plan, _stop) = stoppable(plan)?;
-            engine.run(async move { Ok(write_table(&node, target, plan, context).await?) }).await?
+            let (target, node) = (write_target(&engine, node, entry), Arc::clone(node));
+            let work = move |work: Work| {
+                let (target, node) = (target.clone(), Arc::clone(&node));
+                async move {
+                    let written = write_table(&node, target, work.plan, work.context).await;
+                    written.map_err(Error::from)
+                }
+            };
+            shared(run_plan(&engine, seat, planned, work).await?)
         }
-        Cluster::Nodes(nodes) => cluster::write(&engine, nodes, entry, plan).await?,
+        Cluster::Nodes(nodes) => {
+            let (running, nodes, target) =
+                (Arc::clone(&engine), Arc::clone(nodes), Arc::clone(entry));
+            let work = move |work: Work| {
+                let (engine, nodes) = (Arc::clone(&running), Arc::clone(&nodes));
+                let entry = Arc::clone(&target);
+                async move { cluster::write(&engine, &nodes, &entry, work.plan, work.context).await }
+            };
+            run_plan(&engine, seat, planned, work).await?
+        }
     };
-    record(session, entry, outcome)
+    record(session, entry, written)
 }
 
 /// What a write needs to know of its table.
-pub(super) fn write_target(engine: &Arc<Engine>, entry: &TableEntry) -> WriteTarget {
+pub(super) fn write_target(engine: &Engine, node: &Node, entry: &TableEntry) -> WriteTarget {
     let transactions = Arc::clone(&engine.transactions);
     WriteTarget {
         version: Arc::new(engine.table_version(entry)),
+        slices: node.own_slices(),
         new_segment_id: Arc::new(move || transactions.new_segment_id()),
     }
 }
 
+/// What the one node has written.
+pub(super) fn shared(outcome: WriteOutcome) -> Written {
+    let segments = outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info)));
+    Written { segments: segments.collect(), row_count: outcome.row_count }
+}
+
 /// Makes written segments part of the transaction.
-pub(super) fn record(
-    session: &mut Session,
-    entry: &TableEntry,
-    outcome: WriteOutcome,
-) -> Result<u64> {
-    let segments =
-        outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info))).collect();
-    session.transaction()?.change(Change::AddSegments(entry.id, segments))?;
-    Ok(outcome.row_count)
+pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
+    session.transaction()?.change(Change::AddSegments(entry.id, written.segments))?;
+    Ok(written.row_count)
 }
 
 fn insert_of(whole: &SessionStatement) -> Result<&Insert> {

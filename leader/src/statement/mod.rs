@@ -1,15 +1,19 @@
 //! One file per statement; here only the tables that say which file it is.
 
+mod alter_system;
 mod analyze;
+mod cancel;
+mod change_rows;
 mod copy;
 mod create_schema;
-mod create_table;
+pub(crate) mod create_table;
 mod create_table_as;
 mod cursor;
 mod discard;
 mod drop_schema;
 mod drop_table;
 mod explain;
+mod group;
 mod insert;
 mod prepare;
 mod rows;
@@ -17,6 +21,10 @@ mod select;
 mod set;
 mod show;
 mod truncate;
+mod user;
+mod vacuum;
+
+pub(crate) use cancel::check_right;
 
 use std::sync::Arc;
 
@@ -54,13 +62,13 @@ pub(crate) async fn run(
             session.begin_block(begin.read_only);
             Ok(command("BEGIN"))
         }
-        Statement::Prepare(statement) => prepare::prepare(session, statement),
+        Statement::Prepare(statement) => prepare::prepare(session, whole, statement),
         Statement::Execute(statement) => prepare::execute(session, statement).await,
         Statement::Deallocate(name) => {
             session.deallocate(name.as_deref());
             Ok(command(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }))
         }
-        Statement::DiscardAll => discard::run(session),
+        Statement::DiscardAll => discard::run(session).await,
         Statement::Savepoint(name) => {
             session.set_savepoint(name)?;
             Ok(command("SAVEPOINT"))
@@ -72,15 +80,23 @@ pub(crate) async fn run(
         Statement::Commit | Statement::Rollback | Statement::RollbackTo(_) => {
             end_block(session, &whole.statement).await
         }
-        Statement::Delete(_) => Err(not_yet("DELETE")),
-        Statement::Vacuum(_) => Err(not_yet("VACUUM")),
-        Statement::AlterSystem(_) => Err(not_yet("ALTER SYSTEM")),
+        Statement::Delete(_) | Statement::Update(_) | Statement::Merge(_) => {
+            change_rows::run(session, whole, parameters).await
+        }
+        Statement::Vacuum(statement) => vacuum::run(session, statement).await,
+        Statement::AlterSystem(statement) => alter_system::run(session, statement).await,
         Statement::DeclareCursor(statement) => {
             cursor::declare(session, whole, statement, parameters).await
         }
         Statement::Fetch(statement) => cursor::fetch(session, statement),
         Statement::Close(name) => cursor::close(session, name.as_deref()),
-        Statement::Cancel(_) => Err(not_yet("CANCEL")),
+        Statement::Cancel(statement) => cancel::run(session, statement),
+        Statement::CreateUser(statement) => user::create(session, statement),
+        Statement::AlterUser(statement) => user::alter(session, statement),
+        Statement::DropUser(statement) => user::drop(session, statement),
+        Statement::CreateGroup(statement) => group::create(session, statement),
+        Statement::AlterGroup(statement) => group::alter(session, statement),
+        Statement::DropGroup(statement) => group::drop(session, statement),
     }
 }
 
@@ -92,6 +108,9 @@ pub(crate) async fn describe(
     let (parameters, fields) = match &whole.statement {
         Statement::Query(_) => select::describe(session, &whole).await?,
         Statement::Insert(_) => (insert::parameters(session, &whole).await?, None),
+        Statement::Delete(_) | Statement::Update(_) | Statement::Merge(_) => {
+            (change_rows::parameters(session, &whole).await?, None)
+        }
         Statement::Explain(_) => (Vec::new(), Some(explain::schema())),
         Statement::Show(statement) => (Vec::new(), Some(show::schema(statement))),
         Statement::DeclareCursor(_) => (select::describe(session, &whole).await?.0, None),

@@ -13,12 +13,17 @@ use crate::planner::on_large_stack;
 use crate::session::{NamedStatement, Session, SessionStatement};
 
 /// Keeps a statement under a name until DEALLOCATE or the end of the session.
-pub(super) fn prepare(session: &mut Session, statement: &Prepare) -> Result<Execution> {
-    let whole = SessionStatement {
+pub(super) fn prepare(
+    session: &mut Session,
+    whole: &SessionStatement,
+    statement: &Prepare,
+) -> Result<Execution> {
+    let named = SessionStatement {
         statement: (*statement.statement).clone(),
         parameter_types: statement.types.iter().map(|t| Some(t.arrow_type())).collect(),
+        shown: Arc::clone(&whole.shown),
     };
-    session.prepare_named(&statement.name, NamedStatement { statement: Arc::new(whole) })?;
+    session.prepare_named(&statement.name, NamedStatement { statement: Arc::new(named) })?;
     Ok(command("PREPARE"))
 }
 

@@ -8,6 +8,10 @@ use crate::catalog::{DistributionStyle, TableEntry};
 use crate::error::Result;
 use crate::pgwire::backend::Execution;
 use crate::session::{Session, undefined_table};
+use crate::workload::CONFIGURATION;
+
+/// What holds when nothing is configured.
+const CLASSIC: &str = r#"[{"query_concurrency":5}]"#;
 
 /// The columns of the answer.
 pub(super) fn schema(statement: &Show) -> SchemaRef {
@@ -25,6 +29,11 @@ pub(super) fn run(session: &mut Session, statement: &Show) -> Result<Execution> 
             let all = session.settings().all();
             let names = all.keys().map(|name| (*name).to_owned()).collect();
             vec![names, all.values().map(|value| (*value).to_owned()).collect()]
+        }
+        Show::Parameter(name) if name == CONFIGURATION => {
+            session.require_superuser("see the configuration of workload management")?;
+            let parameters = session.engine().parameters();
+            vec![vec![parameters.wlm_json_configuration.unwrap_or_else(|| CLASSIC.to_owned())]]
         }
         Show::Parameter(name) => vec![vec![session.settings().show(name)?.to_owned()]],
         Show::Table(name) => vec![vec![table_ddl(session, name)?]],

@@ -1,35 +1,48 @@
-//! Segment files that no later snapshot will need: kept until the last reader has let go.
+//! Files that no later snapshot will need: kept until the last reader has let go.
 //!
-//! A reader holds the [`SegmentInfo`] of each segment it may open; when the last `Arc` is gone the
-//! file can go. A crash before that leaves orphans, which the start sweeps.
+//! A reader holds what the catalog knows of each segment and deletion vector that it may open; when
+//! the last `Arc` is gone the file can go. A crash before that leaves orphans, which the start sweeps.
 
-use std::sync::{Arc, Weak};
+use std::ops::Range;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use compute::{NewDeletions, StoredFile};
 use parking_lot::Mutex;
-use storage::ids::{SegmentId, SliceId, TableId};
-use storage::statistics::SegmentInfo;
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{SliceId, TableId};
 
 use crate::catalog::TableEntry;
+use crate::cluster::{Piece, WeakPiece};
+use crate::error::Result;
 
-/// Removes segment files, wherever they are.
+/// The files of tables, wherever they are.
+#[async_trait]
 pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
     /// Removes a file that nobody needs. A failure is logged there: the start sweeps it again.
-    fn remove(&self, table: TableId, slice: SliceId, segment: SegmentId);
-}
+    fn remove(&self, table: TableId, slice: SliceId, file: StoredFile);
 
-#[derive(Debug)]
-struct Item {
-    table: TableId,
-    slice: SliceId,
-    id: SegmentId,
-    readers: Weak<SegmentInfo>,
+    /// Writes deletion vectors where their segments are, `everywhere` if these are on every node,
+    /// durably and with their copies, in the order given; `None` if a row of any of them is deleted
+    /// already. What was written of a failed or dropped call is removed. `spare` are ids for
+    /// beginning again, for each vector [`SegmentFiles::attempts`] less one.
+    async fn write_deletions(
+        &self,
+        table: TableId,
+        new: Vec<NewDeletions>,
+        everywhere: bool,
+        spare: Range<u64>,
+    ) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>>;
+
+    /// How often writing deletion vectors is begun at most.
+    fn attempts(&self) -> u64;
 }
 
 /// The files to be removed.
 #[derive(Debug)]
 pub struct Garbage {
     files: Arc<dyn SegmentFiles>,
-    items: Mutex<Vec<Item>>,
+    items: Mutex<Vec<WeakPiece>>,
 }
 
 impl Garbage {
@@ -38,38 +51,33 @@ impl Garbage {
         Self { files, items: Mutex::default() }
     }
 
-    /// Removes the file once nobody holds the segment.
-    pub fn add(&self, table: TableId, slice: SliceId, segment: &Arc<SegmentInfo>) {
-        let readers = Arc::downgrade(segment);
-        self.items.lock().push(Item { table, slice, id: segment.id, readers });
+    /// Removes the file once nobody holds what is known of it.
+    pub(crate) fn add(&self, piece: &Piece) {
+        self.items.lock().push(WeakPiece::new(piece));
     }
 
     /// Removes all files of a dropped or truncated table.
-    pub fn add_table(&self, id: TableId, entry: Option<&TableEntry>) {
-        for (slice, segments) in (0u32..).zip(entry.into_iter().flat_map(|entry| &entry.slices)) {
-            for segment in segments {
-                self.add(id, SliceId(slice), segment);
-            }
-        }
+    pub fn add_table(&self, entry: &TableEntry) {
+        self.items.lock().extend(Piece::of_table(entry).map(|piece| WeakPiece::new(&piece)));
     }
 
-    /// The segments that somebody may still read.
-    pub fn held(&self) -> Vec<(TableId, SegmentId)> {
-        self.items.lock().iter().map(|item| (item.table, item.id)).collect()
+    /// The files that somebody may still read.
+    pub(crate) fn held(&self) -> Vec<Piece> {
+        self.items.lock().iter().filter_map(WeakPiece::piece).collect()
     }
 
     /// Removes what nobody holds any more.
     pub fn sweep(&self) {
         let mut free = Vec::new();
-        self.items.lock().retain_mut(|item| {
-            let held = item.readers.strong_count() > 0;
+        self.items.lock().retain(|item| {
+            let held = item.is_held();
             if !held {
-                free.push((item.table, item.slice, item.id));
+                free.push((item.table, item.slice, item.file));
             }
             held
         });
-        for (table, slice, segment) in free {
-            self.files.remove(table, slice, segment);
+        for (table, slice, file) in free {
+            self.files.remove(table, slice, file);
         }
     }
 }

@@ -1,19 +1,40 @@
-//! Table write locks. A writer (INSERT, COPY, TRUNCATE, DROP, ...) holds its table until its
-//! transaction ends; readers take none. A wait that would close a circle is refused at once.
+//! What writers hold until their transaction ends; readers hold nothing.
 //!
-//! Invariant: `waits` has no cycle, because an edge that would close one is never added; a waiter
-//! waits for exactly one table, which has exactly one holder.
+//! | | waits for | held by |
+//! |---|---|---|
+//! | a table, shared | its exclusive holder, and who waits for that before | DELETE, UPDATE, MERGE, the end of VACUUM |
+//! | a table, exclusive | all its holders | INSERT, COPY, TRUNCATE, DROP |
+//! | rows | who has claimed one of them | DELETE, UPDATE, MERGE, once they know their rows; the end of VACUUM |
+//!
+//! A wait that would close a circle is refused at once.
+//!
+//! Invariants: an exclusive holder of a table is its only holder; no row is claimed by two
+//! transactions; the waits form no circle, since who waits for whom is looked up anew whenever a
+//! wait begins or is looked at again, and the wait that would close one never begins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage::ids::{TableId, Xid};
+use storage::ids::{SegmentId, TableId, Xid};
+use storage::row_set::RowSet;
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result, code};
 
-/// All table locks of the server.
+/// How a table is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockMode {
+    /// Beside others that hold it so.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Rows of a table, by segment.
+pub type ClaimedRows = Arc<BTreeMap<SegmentId, Arc<RowSet>>>;
+
+/// All locks of the server.
 #[derive(Debug, Default)]
 pub struct LockTable {
     state: Mutex<LockState>,
@@ -22,9 +43,32 @@ pub struct LockTable {
 
 #[derive(Debug, Default)]
 struct LockState {
-    holders: HashMap<TableId, Xid>,
-    /// Who waits for which table.
-    waits: HashMap<Xid, TableId>,
+    tables: HashMap<TableId, TableState>,
+    /// What each waiter waits for.
+    waits: HashMap<Xid, Wanted>,
+    /// Counts waits, so that the earlier one is known.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct TableState {
+    holders: HashMap<Xid, LockMode>,
+    claims: Vec<(Xid, ClaimedRows)>,
+}
+
+#[derive(Debug, Clone)]
+enum Wanted {
+    Table { table: TableId, mode: LockMode, turn: u64 },
+    Rows { table: TableId, rows: ClaimedRows },
+}
+
+/// One thing that a transaction holds.
+#[derive(Debug, Clone)]
+enum Held {
+    /// A table, and how it was held before.
+    Table { table: TableId, mode: LockMode, before: Option<LockMode> },
+    /// Rows of a table.
+    Rows { table: TableId, rows: ClaimedRows },
 }
 
 /// The locks of one transaction; dropping it releases them.
@@ -33,10 +77,10 @@ pub struct HeldLocks {
     table: Arc<LockTable>,
     xid: Xid,
     /// In the order in which they were taken.
-    held: Vec<TableId>,
+    held: Vec<Held>,
 }
 
-/// Removes the edge of a waiter that gave up or got its lock.
+/// Removes the edge of a waiter that gave up.
 struct Waiting<'a> {
     table: &'a LockTable,
     xid: Xid,
@@ -44,7 +88,11 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.table.state.lock().waits.remove(&self.xid);
+        let was_waiting = self.table.state.lock().waits.remove(&self.xid).is_some();
+        if was_waiting {
+            // Others may have waited behind it.
+            self.table.released.notify_waiters();
+        }
     }
 }
 
@@ -61,27 +109,64 @@ impl HeldLocks {
 
     /// Releases all but the first `count`.
     pub fn release_since(&mut self, count: usize) {
-        let released = self.held.split_off(count);
+        let released = self.held.split_off(count.min(self.held.len()));
         if released.is_empty() {
             return;
         }
-        self.table.state.lock().holders.retain(|table, _| !released.contains(table));
+        self.table.state.lock().release(self.xid, &released);
         self.table.released.notify_waiters();
     }
 
-    /// Waits until the transaction holds the table's write lock. Returns at once when it has it.
+    /// Waits until the transaction holds the table in this mode. Returns at once when it does.
     /// Dropping the future gives up.
-    pub async fn acquire(&mut self, id: TableId) -> Result<()> {
-        if self.held.contains(&id) {
+    ///
+    /// # Errors
+    /// When waiting would be for ever.
+    pub async fn acquire(&mut self, table: TableId, mode: LockMode) -> Result<()> {
+        let before = self.table.state.lock().mode_of(self.xid, table);
+        if before.is_some_and(|held| held >= mode) {
             return Ok(());
         }
+        let turn = self.table.state.lock().next_turn();
+        self.wait(Wanted::Table { table, mode, turn }).await?;
+        self.held.push(Held::Table { table, mode, before });
+        Ok(())
+    }
+
+    /// Waits until no other transaction has a claim to one of the rows, and claims them. Whoever had
+    /// to be waited for may have deleted them: answers with the last of these.
+    ///
+    /// # Errors
+    /// When waiting would be for ever.
+    pub async fn claim(&mut self, table: TableId, rows: ClaimedRows) -> Result<Option<Xid>> {
+        let waited_for = self.wait(Wanted::Rows { table, rows: Arc::clone(&rows) }).await?;
+        self.held.push(Held::Rows { table, rows });
+        Ok(waited_for)
+    }
+
+    /// Claims rows if no other transaction has a claim to one of them; whether it did.
+    pub fn try_claim(&mut self, table: TableId, rows: ClaimedRows) -> bool {
+        let mut state = self.table.state.lock();
+        let wanted = Wanted::Rows { table, rows: Arc::clone(&rows) };
+        if !state.blockers(self.xid, &wanted).is_empty() {
+            return false;
+        }
+        state.take(self.xid, &wanted);
+        drop(state);
+        self.held.push(Held::Rows { table, rows });
+        true
+    }
+
+    /// Takes what is wanted as soon as nobody is in the way; answers with who was last.
+    async fn wait(&self, wanted: Wanted) -> Result<Option<Xid>> {
         let _waiting = Waiting { table: &self.table, xid: self.xid };
+        let mut waited_for = None;
         loop {
             // Registered before the look, so that a release in between is not missed.
             let released = self.table.released.notified();
-            if self.table.state.lock().try_acquire(self.xid, id)? {
-                self.held.push(id);
-                return Ok(());
+            match self.table.state.lock().try_take(self.xid, &wanted)? {
+                None => return Ok(waited_for),
+                Some(blocker) => waited_for = Some(blocker),
             }
             released.await;
         }
@@ -89,36 +174,131 @@ impl HeldLocks {
 }
 
 impl LockState {
-    fn try_acquire(&mut self, xid: Xid, id: TableId) -> Result<bool> {
-        match self.holders.get(&id) {
-            None => {
-                self.holders.insert(id, xid);
-                Ok(true)
+    fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    fn mode_of(&self, xid: Xid, table: TableId) -> Option<LockMode> {
+        self.tables.get(&table)?.holders.get(&xid).copied()
+    }
+
+    /// Takes what is wanted, or says who is in the way.
+    fn try_take(&mut self, xid: Xid, wanted: &Wanted) -> Result<Option<Xid>> {
+        let blockers = self.blockers(xid, wanted);
+        let Some(blocker) = blockers.first().copied() else {
+            self.take(xid, wanted);
+            self.waits.remove(&xid);
+            return Ok(None);
+        };
+        self.refuse_circle(xid, &blockers, wanted)?;
+        self.waits.insert(xid, wanted.clone());
+        Ok(Some(blocker))
+    }
+
+    fn take(&mut self, xid: Xid, wanted: &Wanted) {
+        match wanted {
+            Wanted::Table { table, mode, .. } => {
+                self.tables.entry(*table).or_default().holders.insert(xid, *mode);
             }
-            Some(holder) => {
-                self.refuse_cycle(xid, *holder, id)?;
-                self.waits.insert(xid, id);
-                Ok(false)
+            Wanted::Rows { table, rows } => {
+                let state = self.tables.entry(*table).or_default();
+                state.claims.push((xid, Arc::clone(rows)));
             }
         }
     }
 
-    /// Follows holder after holder: if the chain comes back to `xid`, waiting would be for ever.
-    fn refuse_cycle(&self, xid: Xid, holder: Xid, id: TableId) -> Result<()> {
-        let mut next = holder;
-        while let Some(held) = self.waits.get(&next).and_then(|table| self.holders.get(table)) {
-            if *held == xid {
+    /// Who must end, or give way, before the transaction can have what it wants.
+    fn blockers(&self, xid: Xid, wanted: &Wanted) -> Vec<Xid> {
+        match wanted {
+            Wanted::Table { table, mode, turn } => {
+                let in_the_way = |(holder, held): (&Xid, &LockMode)| {
+                    let excludes = *mode == LockMode::Exclusive || *held == LockMode::Exclusive;
+                    (*holder != xid && excludes).then_some(*holder)
+                };
+                let state = self.tables.get(table);
+                let holders = state.into_iter().flat_map(|state| &state.holders);
+                let mut blockers: Vec<Xid> = holders.filter_map(in_the_way).collect();
+                // Nobody overtakes one that waits to be alone, but who has the table already.
+                if self.mode_of(xid, *table).is_none() {
+                    blockers.extend(self.waits.iter().filter_map(|(waiter, waits)| match waits {
+                        Wanted::Table { table: other, mode: LockMode::Exclusive, turn: before }
+                            if other == table && before < turn && *waiter != xid =>
+                        {
+                            Some(*waiter)
+                        }
+                        Wanted::Table { .. } | Wanted::Rows { .. } => None,
+                    }));
+                }
+                blockers
+            }
+            Wanted::Rows { table, rows } => {
+                let claims = self.tables.get(table).into_iter().flat_map(|state| &state.claims);
+                let others = claims
+                    .filter(|(holder, claimed)| *holder != xid && have_common_rows(claimed, rows));
+                others.map(|(holder, _)| *holder).collect()
+            }
+        }
+    }
+
+    /// Follows who waits for whom: if that comes back to `xid`, waiting would be for ever.
+    fn refuse_circle(&self, xid: Xid, blockers: &[Xid], wanted: &Wanted) -> Result<()> {
+        let mut seen: HashSet<Xid> = HashSet::new();
+        let mut next: Vec<Xid> = blockers.to_vec();
+        while let Some(blocker) = next.pop() {
+            if blocker == xid {
+                let (Wanted::Table { table, .. } | Wanted::Rows { table, .. }) = wanted;
+                let holder = blockers.first().map_or(0, |holder| holder.0);
                 let detail = format!(
-                    "Transaction {} waits for a lock on relation {}; held by transaction {}.",
-                    xid.0, id.0, holder.0
+                    "Transaction {} waits for a lock on relation {}; held by transaction {holder}.",
+                    xid.0, table.0
                 );
                 return Err(Error::statement(code::DEADLOCK_DETECTED, "deadlock detected")
                     .with_detail(detail));
             }
-            next = *held;
+            if seen.insert(blocker)
+                && let Some(waits) = self.waits.get(&blocker)
+            {
+                next.extend(self.blockers(blocker, waits));
+            }
         }
         Ok(())
     }
+
+    fn release(&mut self, xid: Xid, released: &[Held]) {
+        for held in released.iter().rev() {
+            let (Held::Table { table, .. } | Held::Rows { table, .. }) = held;
+            let Some(state) = self.tables.get_mut(table) else { continue };
+            match held {
+                Held::Table { mode, before, .. } => {
+                    assert_eq!(state.holders.get(&xid), Some(mode), "what is released is held");
+                    match before {
+                        Some(before) => state.holders.insert(xid, *before),
+                        None => state.holders.remove(&xid),
+                    };
+                }
+                Held::Rows { rows, .. } => {
+                    let own = |(holder, claimed): &(Xid, ClaimedRows)| {
+                        *holder == xid && Arc::ptr_eq(claimed, rows)
+                    };
+                    if let Some(position) = state.claims.iter().position(own) {
+                        state.claims.swap_remove(position);
+                    }
+                }
+            }
+            if state.holders.is_empty() && state.claims.is_empty() {
+                self.tables.remove(table);
+            }
+        }
+    }
+}
+
+fn have_common_rows(left: &ClaimedRows, right: &ClaimedRows) -> bool {
+    left.iter().any(|(segment, rows)| {
+        right.get(segment).is_some_and(|others| {
+            others.segment_rows() == rows.segment_rows() && others.intersects(rows)
+        })
+    })
 }
 
 impl Drop for HeldLocks {
@@ -128,45 +308,4 @@ impl Drop for HeldLocks {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn locks_taken_late_can_be_released_first() {
-        let table = Arc::new(LockTable::default());
-        let mut first = HeldLocks::new(Arc::clone(&table), Xid(1));
-        let mut second = HeldLocks::new(Arc::clone(&table), Xid(2));
-        first.acquire(TableId(10)).await.unwrap();
-        let count = first.count();
-        first.acquire(TableId(20)).await.unwrap();
-        first.acquire(TableId(10)).await.unwrap();
-        first.release_since(count);
-        second.acquire(TableId(20)).await.unwrap();
-        assert_eq!(table.state.lock().holders.get(&TableId(10)), Some(&Xid(1)));
-        drop((first, second));
-        assert!(table.state.lock().holders.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_circle_of_waits_is_refused() {
-        let table = Arc::new(LockTable::default());
-        let mut first = HeldLocks::new(Arc::clone(&table), Xid(1));
-        let mut second = HeldLocks::new(Arc::clone(&table), Xid(2));
-        first.acquire(TableId(10)).await.unwrap();
-        second.acquire(TableId(20)).await.unwrap();
-        let waiting = tokio::spawn(async move {
-            first.acquire(TableId(20)).await.unwrap();
-            first
-        });
-        while !table.state.lock().waits.contains_key(&Xid(1)) {
-            tokio::task::yield_now().await;
-        }
-        let error = second.acquire(TableId(10)).await.unwrap_err();
-        assert_eq!(error.to_string(), "deadlock detected");
-        drop(second);
-        let first = waiting.await.unwrap();
-        drop(first);
-        assert!(table.state.lock().holders.is_empty());
-        assert!(table.state.lock().waits.is_empty());
-    }
-}
+mod tests;

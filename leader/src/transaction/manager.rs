@@ -1,21 +1,45 @@
 //! The one place where commits happen: the latest snapshot, the catalog log, the ids, the locks.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use compute::{FileInfo, NewDeletions};
 use datafusion::common::runtime::SpawnedTask;
 use parking_lot::{Mutex, RwLock};
-use storage::ids::{SegmentId, TableId, Xid};
+use storage::deletion_vector::DeletionVectorInfo;
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId, Xid};
+use storage::statistics::SegmentInfo;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
 use super::lock::LockTable;
-use crate::catalog::log::{CatalogLog, NextIds};
-use crate::catalog::{Change, Snapshot};
+use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
+use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot};
+use crate::cluster::Piece;
 use crate::error::{Error, Result};
 
 /// Reservations of segment ids that are noted in the log at once.
 const RESERVATIONS_AHEAD: u64 = 16;
+/// Ids that are noted at once at least: a deletion vector takes one.
+const IDS_AHEAD_MIN: u64 = 4096;
+
+/// Where copies of the catalog are, by which a lost disk of the leader can be replaced.
+pub trait CatalogCopies: std::fmt::Debug + Send + Sync {
+    /// Has what was just written copied, where it can be. It may wait; the log is held meanwhile,
+    /// so that copies get every record in its order.
+    fn copy(&self, log: &mut CatalogLog, record: &LogRecord);
+
+    /// Brings copies up to date that have missed something.
+    fn catch_up(&self, log: &mut CatalogLog);
+}
+
+/// What others keep that was made of snapshots, and with it the segments of these.
+pub trait Derived: std::fmt::Debug + Send + Sync {
+    /// Lets go of what was made of snapshots that nobody has any more.
+    fn forget_old(&self);
+}
 
 /// Begins and commits transactions.
 #[derive(Debug)]
@@ -31,6 +55,14 @@ pub struct TransactionManager {
     reserved_segments: AtomicU64,
     locks: Arc<LockTable>,
     garbage: Garbage,
+    copies: Option<Arc<dyn CatalogCopies>>,
+    files: Arc<dyn SegmentFiles>,
+    /// Held over a commit that deletes rows, from before its vectors are brought up to date, so that
+    /// nobody else's count in between.
+    deleting: Arc<tokio::sync::Mutex<()>>,
+    /// Who last committed a deletion of rows of a table.
+    deleters: Mutex<HashMap<TableId, Xid>>,
+    derived: OnceLock<Box<dyn Derived>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
     fenced: AtomicBool,
@@ -40,6 +72,8 @@ pub struct TransactionManager {
 struct PendingChanges {
     manager: Arc<TransactionManager>,
     changes: Vec<Change>,
+    /// Goes when the commit has come to its end.
+    _deleting: Option<OwnedMutexGuard<()>>,
 }
 
 impl Drop for PendingChanges {
@@ -50,7 +84,11 @@ impl Drop for PendingChanges {
 
 impl TransactionManager {
     /// A manager that continues from what the log holds.
-    pub fn new(log: CatalogLog, files: Arc<dyn SegmentFiles>) -> Result<Self> {
+    pub fn new(
+        log: CatalogLog,
+        files: Arc<dyn SegmentFiles>,
+        copies: Option<Arc<dyn CatalogCopies>>,
+    ) -> Result<Self> {
         let (snapshot, next) = log.read()?;
         Ok(Self {
             latest: RwLock::new(Arc::new(snapshot)),
@@ -60,7 +98,12 @@ impl TransactionManager {
             next_segment: AtomicU64::new(next.segment),
             reserved_segments: AtomicU64::new(next.segment),
             locks: Arc::new(LockTable::default()),
-            garbage: Garbage::new(files),
+            copies,
+            garbage: Garbage::new(Arc::clone(&files)),
+            files,
+            deleting: Arc::default(),
+            deleters: Mutex::default(),
+            derived: OnceLock::new(),
             fenced: AtomicBool::new(false),
         })
     }
@@ -101,7 +144,7 @@ impl TransactionManager {
         let end = first + count;
         if self.reserved_segments.load(Ordering::Acquire) < end {
             let manager = Arc::clone(self);
-            let ahead = count.saturating_mul(RESERVATIONS_AHEAD);
+            let ahead = count.saturating_mul(RESERVATIONS_AHEAD).max(IDS_AHEAD_MIN);
             let task = SpawnedTask::spawn_blocking(move || manager.note_reserved(end, ahead));
             let noted = task.join().await;
             noted.map_err(|e| Error::Internal(format!("a reservation did not end: {e}")))??;
@@ -118,14 +161,29 @@ impl TransactionManager {
         // Another reservation may have noted enough meanwhile.
         if self.reserved_segments.load(Ordering::Acquire) < end {
             let reserved = end.saturating_add(ahead);
-            log.note_next_ids(NextIds { segment: reserved, ..self.next_ids() })?;
+            let next = NextIds { segment: reserved, ..self.next_ids() };
+            let record = log.note_next_ids(next)?;
+            self.copy(&mut log, &record);
             self.reserved_segments.store(reserved, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Segments that no snapshot from now on will have, but that somebody may still read.
-    pub(crate) fn held_garbage(&self) -> Vec<(TableId, SegmentId)> {
+    fn copy(&self, log: &mut CatalogLog, record: &LogRecord) {
+        if let Some(copies) = &self.copies {
+            copies.copy(log, record);
+        }
+    }
+
+    /// Brings copies of the catalog up to date. Blocks.
+    pub(crate) fn catch_up_copies(&self) {
+        if let Some(copies) = &self.copies {
+            copies.catch_up(&mut self.log.lock());
+        }
+    }
+
+    /// Files that no snapshot from now on will need, but that somebody may still read.
+    pub(crate) fn held_garbage(&self) -> Vec<Piece> {
         self.garbage.held()
     }
 
@@ -133,29 +191,113 @@ impl TransactionManager {
         Arc::clone(&self.locks)
     }
 
+    /// Lets one transaction after the other commit deletions of rows.
+    pub(super) async fn begin_deleting(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.deleting).lock_owned().await
+    }
+
+    /// The transaction whose deletion of rows of the table was committed last, if that was since the
+    /// start.
+    pub(super) fn last_deleter(&self, table: TableId) -> Option<Xid> {
+        self.deleters.lock().get(&table).copied()
+    }
+
+    /// Writes deletion vectors, durably; see [`SegmentFiles::write_deletions`]. Their ids are filled
+    /// in.
+    ///
+    /// # Errors
+    /// When they cannot be written. If that leaves it unknown what is on disk, nothing is committed
+    /// any more until a restart.
+    pub(super) async fn write_deletions(
+        self: &Arc<Self>,
+        table: TableId,
+        mut new: Vec<NewDeletions>,
+        everywhere: bool,
+    ) -> Result<Option<Vec<Arc<DeletionVectorInfo>>>> {
+        let (count, attempts) = (new.len() as u64, self.files.attempts());
+        let first = self.reserve_segment_ids(count * attempts).await?;
+        let spare = first.0 + count..first.0 + count * attempts;
+        for (vector, id) in new.iter_mut().zip(first.0..) {
+            vector.id = DeletionVectorId(id);
+        }
+        let written = self.files.write_deletions(table, new, everywhere, spare).await;
+        if let Err(error) = &written {
+            self.fence_after(error);
+        }
+        written
+    }
+
+    /// Commits nothing more if an error leaves it unknown what is on disk.
+    pub fn fence_after(&self, error: &Error) {
+        if error.is_sync_failure() && !self.fenced.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "a file could not be made durable; no more writes");
+        }
+    }
+
     /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
     /// begun it runs to its end, whether or not the caller waits.
-    pub(super) async fn commit(self: &Arc<Self>, xid: Xid, changes: Vec<Change>) -> Result<()> {
-        let pending = PendingChanges { manager: Arc::clone(self), changes };
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        xid: Xid,
+        changes: Vec<Change>,
+        deleting: Option<OwnedMutexGuard<()>>,
+    ) -> Result<()> {
+        let pending = PendingChanges { manager: Arc::clone(self), changes, _deleting: deleting };
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
         task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
     }
 
-    /// Removes the segments that the changes of a transaction would have made visible.
-    pub(super) fn discard(&self, changes: Vec<Change>) {
-        for change in changes {
-            if let Change::AddSegments(table, segments) = change {
-                for (slice, segment) in segments {
-                    self.garbage.add(table, slice, &segment);
+    /// Removes the files that the changes of a transaction would have made visible.
+    pub(crate) fn discard(&self, changes: Vec<Change>) {
+        let latest = self.snapshot();
+        for change in &changes {
+            match change {
+                Change::AddSegments(table, segments) => {
+                    let files = FilesOf::new(&latest, *table);
+                    segments
+                        .iter()
+                        .for_each(|(slice, s)| self.garbage.add(&files.segment(*slice, s)));
                 }
+                Change::DeleteRows(table, deletions) => {
+                    let files = FilesOf::new(&latest, *table);
+                    for Deletion { slice, vector, .. } in deletions {
+                        vector.iter().for_each(|v| self.garbage.add(&files.vector(*slice, v)));
+                    }
+                }
+                Change::Rewrite(table, rewritten) => {
+                    let files = FilesOf::new(&latest, *table);
+                    for Rewritten { slice, segments, .. } in rewritten {
+                        segments.iter().for_each(|s| self.garbage.add(&files.segment(*slice, s)));
+                    }
+                }
+                Change::CreateSchema(_)
+                | Change::DropSchema(_)
+                | Change::CreateTable(_)
+                | Change::DropTable(_)
+                | Change::Truncate(_)
+                | Change::PutUser(_)
+                | Change::DropUser(_)
+                | Change::PutGroup(_)
+                | Change::DropGroup(_)
+                | Change::PutParameter(..) => {}
             }
+        }
+        drop((latest, changes));
+        self.garbage.sweep();
+    }
+
+    /// Lets go of what nobody has any more, and removes the files of it.
+    pub fn sweep_garbage(&self) {
+        if let Some(derived) = self.derived.get() {
+            derived.forget_old();
         }
         self.garbage.sweep();
     }
 
-    /// Removes files that no snapshot needs any more.
-    pub fn sweep_garbage(&self) {
-        self.garbage.sweep();
+    /// From now on, this is told of each commit, before files are removed that nobody holds.
+    pub(crate) fn tell_of_commits(&self, derived: Box<dyn Derived>) {
+        // There is one engine; a second one would be told nothing and keep files longer.
+        let _ = self.derived.set(derived);
     }
 
     fn next_ids(&self) -> NextIds {
@@ -167,10 +309,94 @@ impl TransactionManager {
     }
 
     fn fenced() -> Error {
-        Error::Internal(
-            "an earlier commit could not be written to the catalog; restart the server".into(),
-        )
+        Error::Internal("an earlier write could not be made durable; restart the server".into())
     }
+
+    /// Has the segments removed that a transaction both wrote and took away again.
+    fn collect_never_seen(&self, after: &Snapshot, changes: &[Change]) {
+        for change in changes {
+            let Change::AddSegments(id, segments) = change else { continue };
+            let files = FilesOf::new(after, *id);
+            for (slice, segment) in segments {
+                let entry = after.table_by_id(*id);
+                if entry.and_then(|entry| entry.segment(segment.id)).is_none() {
+                    self.garbage.add(&files.segment(*slice, segment));
+                }
+            }
+        }
+    }
+
+    /// Has the files removed that a commit has taken out of the snapshot, or that it never put in.
+    fn collect(&self, before: &Snapshot, after: &Snapshot, change: &Change) {
+        match change {
+            Change::DropTable(id) | Change::Truncate(id) => {
+                if let Some(entry) = before.table_by_id(*id) {
+                    self.garbage.add_table(entry);
+                }
+            }
+            Change::DeleteRows(id, deletions) => {
+                let (entry, files) = (after.table_by_id(*id), FilesOf::new(before, *id));
+                let counts = |vector: &DeletionVectorInfo| {
+                    let counting = entry.and_then(|entry| entry.deletions.get(&vector.segment));
+                    counting.is_some_and(|counting| counting.id == vector.id)
+                };
+                for Deletion { slice, segment, base, vector, .. } in deletions {
+                    for unused in base.iter().chain(vector).filter(|vector| !counts(vector)) {
+                        self.garbage.add(&files.vector(*slice, unused));
+                    }
+                    if vector.is_none() {
+                        self.garbage.add(&files.segment(*slice, segment));
+                    }
+                }
+            }
+            Change::Rewrite(id, rewritten) => {
+                let files = FilesOf::new(before, *id);
+                for Rewritten { slice, sources, .. } in rewritten {
+                    for (source, vector) in sources {
+                        self.garbage.add(&files.segment(*slice, source));
+                        vector.iter().for_each(|v| self.garbage.add(&files.vector(*slice, v)));
+                    }
+                }
+            }
+            Change::CreateSchema(_)
+            | Change::DropSchema(_)
+            | Change::CreateTable(_)
+            | Change::AddSegments(..)
+            | Change::PutUser(_) => {}
+        }
+    }
+}
+
+/// Names files of a table as nodes have them.
+struct FilesOf {
+    table: TableId,
+    everywhere: bool,
+}
+
+impl FilesOf {
+    fn new(snapshot: &Snapshot, table: TableId) -> Self {
+        let entry = snapshot.table_by_id(table);
+        // A table that only its transaction knows is read by nobody else.
+        let everywhere = entry.is_some_and(|entry| entry.distribution == DistributionStyle::All);
+        Self { table, everywhere }
+    }
+
+    fn segment(&self, slice: SliceId, info: &Arc<SegmentInfo>) -> Piece {
+        self.piece(slice, FileInfo::Segment(Arc::clone(info)))
+    }
+
+    fn vector(&self, slice: SliceId, info: &Arc<DeletionVectorInfo>) -> Piece {
+        self.piece(slice, FileInfo::Deletions(Arc::clone(info)))
+    }
+
+    fn piece(&self, slice: SliceId, file: FileInfo) -> Piece {
+        Piece { table: self.table, slice, everywhere: self.everywhere, file }
+    }
+}
+
+/// Whether the catalog could not be written for want of space.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Catalog(error) if crate::error::is_full(error))
 }
 
 fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
@@ -187,20 +413,34 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     let written = log.commit(xid, &pending.changes, manager.next_ids());
     // From here on the segments belong to the log, or nobody knows: they must stay.
     let changes = std::mem::take(&mut pending.changes);
-    if let Err(error) = written {
-        tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
-        manager.fenced.store(true, Ordering::Relaxed);
-        return Err(error);
+    match written {
+        // It is durable here; whoever waits is told when it is elsewhere too.
+        Ok(record) => manager.copy(&mut log, &record),
+        Err(error) if is_full(&error) && matches!(log.has_committed(xid), Ok(false)) => {
+            // The disk is full, and SQLite has rolled back: all is as it was.
+            pending.changes = changes;
+            return Err(error);
+        }
+        Err(error) => {
+            tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
+            manager.fenced.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
     }
     // Before the new snapshot is there, so that at any time what may be read is in one or the other.
+    let takes_away = |change: &Change| matches!(change, Change::DropTable(_) | Change::Truncate(_));
+    if changes.iter().any(takes_away) {
+        manager.collect_never_seen(&after, &changes);
+    }
     for change in &changes {
-        if let Change::DropTable(id) | Change::Truncate(id) = change {
-            manager.garbage.add_table(*id, before.table_by_id(*id).map(Arc::as_ref));
+        manager.collect(&before, &after, change);
+        if let Change::DeleteRows(table, _) | Change::Rewrite(table, _) = change {
+            manager.deleters.lock().insert(*table, xid);
         }
     }
     *manager.latest.write() = Arc::new(after);
     drop(log);
     drop((before, changes));
-    manager.garbage.sweep();
+    manager.sweep_garbage();
     Ok(())
 }

@@ -3,18 +3,23 @@
 //! The rules that hold now:
 //!
 //! 1. A transaction reads one snapshot, taken at its first statement, plus its own changes.
-//! 2. A writer holds the write lock of each table it changes until it ends. When the first
-//!    statement of a transaction is a write, its snapshot is taken after the wait for the lock.
+//! 2. A writer holds a lock of each table it changes until it ends: INSERT, COPY and DDL alone,
+//!    DELETE and UPDATE beside each other ([`lock`]). When the first statement of a transaction is a
+//!    write, its snapshot is taken after the wait for the lock.
 //! 3. COMMIT applies the transaction's changes to the latest snapshot (not to its own), writes
 //!    them to the catalog log in one SQLite transaction, and only then publishes. Rows added by
 //!    others meanwhile stay; a name taken or a table dropped meanwhile is an error, and nothing
 //!    of the transaction remains.
-//! 4. ROLLBACK forgets the changes; segments that were written for them are removed.
+//! 4. ROLLBACK forgets the changes; files that were written for them are removed.
 //! 5. ROLLBACK TO a savepoint forgets the changes since it, in the same way, and releases the locks
 //!    taken since. The snapshot of rule 1 stays what it is.
+//! 6. A row is deleted once: who wants to delete one that another transaction is deleting waits for
+//!    that to end, and fails if it has committed ([`deletion`]). A statement that has read nothing
+//!    before begins again instead, over a new snapshot and alone.
 //!
-//! Not here yet: UPDATE and DELETE with their conflicts, SERIALIZABLE.
+//! Not here yet: SERIALIZABLE.
 
+pub mod deletion;
 pub mod garbage;
 pub mod lock;
 pub mod manager;
@@ -26,7 +31,7 @@ use storage::ids::{TableId, Xid};
 
 use crate::catalog::{Change, Snapshot};
 use crate::error::{Error, Result, code};
-use lock::HeldLocks;
+use lock::{ClaimedRows, HeldLocks, LockMode};
 use manager::TransactionManager;
 use savepoint::Savepoint;
 
@@ -95,11 +100,11 @@ impl Transaction {
         if self.used { Arc::clone(&self.view) } else { self.manager.snapshot() }
     }
 
-    /// Takes the write lock of a table. Called by the first statement before its snapshot is
+    /// Takes a write lock of a table. Called by the first statement before its snapshot is
     /// taken, so that it sees what the previous holder committed.
-    pub async fn lock(&mut self, id: TableId) -> Result<()> {
+    pub async fn lock(&mut self, id: TableId, mode: LockMode) -> Result<()> {
         self.check_writable()?;
-        self.locks.acquire(id).await?;
+        self.locks.acquire(id, mode).await?;
         self.begin_statement();
         if self.view.table_by_id(id).is_none() {
             return Err(Error::statement(code::INTERNAL_ERROR, "1018")
@@ -129,13 +134,45 @@ impl Transaction {
         Ok(())
     }
 
+    /// Claims rows for VACUUM, if nobody else has; see [`lock`].
+    pub(crate) fn try_claim(&mut self, table: TableId, rows: ClaimedRows) -> bool {
+        self.locks.try_claim(table, rows)
+    }
+
+    /// Takes a new snapshot in a transaction that has changed nothing.
+    pub(crate) fn begin_statement_anew(&mut self) {
+        assert!(self.changes.is_empty(), "a change needs its snapshot");
+        self.used = false;
+        self.begin_statement();
+    }
+
+    /// Whether it has neither read nor changed anything.
+    pub fn is_fresh(&self) -> bool {
+        !self.used && self.changes.is_empty()
+    }
+
+    /// Forgets the one statement that a fresh transaction has run, which failed: the next one is its
+    /// first again.
+    pub fn begin_again(&mut self) {
+        // The view holds the files too: it goes first, so that they can go.
+        self.view = Arc::default();
+        for savepoint in &mut self.savepoints {
+            savepoint.forget_view();
+        }
+        let held = self.savepoints.last().map_or(0, Savepoint::locks);
+        self.locks.release_since(held);
+        self.used = false;
+        self.manager.discard(std::mem::take(&mut self.changes));
+    }
+
     /// Makes its changes durable and visible, all or none.
     pub async fn commit(mut self) -> Result<()> {
-        let changes = std::mem::take(&mut self.changes);
-        if changes.is_empty() {
+        if self.changes.is_empty() {
             return Ok(());
         }
-        Arc::clone(&self.manager).commit(self.xid, changes).await
+        let deleting = self.bring_up_to_date().await?;
+        let changes = std::mem::take(&mut self.changes);
+        Arc::clone(&self.manager).commit(self.xid, changes, deleting).await
     }
 }
 

@@ -23,6 +23,17 @@ pub(super) struct Savepoint {
 }
 
 impl Savepoint {
+    /// How many locks there were.
+    pub(super) fn locks(&self) -> usize {
+        self.locks
+    }
+
+    /// The transaction will take another snapshot.
+    pub(super) fn forget_view(&mut self) {
+        assert_eq!(self.changes, 0, "a change needs the snapshot");
+        self.view = Arc::default();
+    }
+
     /// The transaction took its snapshot only now: it had changed nothing before.
     pub(super) fn move_to(&mut self, snapshot: &Arc<Snapshot>) {
         assert_eq!(self.changes, 0, "a change needs the snapshot");

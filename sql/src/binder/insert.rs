@@ -94,7 +94,7 @@ fn from_query(
 }
 
 /// Fails if no value of the type can be brought to the type of the column.
-fn check_type(column: &TargetColumn, source: &DataType) -> Result<()> {
+pub(super) fn check_type(column: &TargetColumn, source: &DataType) -> Result<()> {
     if *source == DataType::Null || is_castable(source, column.sql_type) {
         return Ok(());
     }
@@ -109,7 +109,12 @@ fn check_type(column: &TargetColumn, source: &DataType) -> Result<()> {
 }
 
 /// A value brought to the type of its column.
-fn assign(value: Expr, sql_type: SqlType, schema: &DFSchema, zone: &str) -> Result<Expr> {
+pub(super) fn assign(
+    value: Expr,
+    sql_type: SqlType,
+    schema: &DFSchema,
+    zone: &str,
+) -> Result<Expr> {
     let is_string = matches!(sql_type, SqlType::Char(_) | SqlType::VarChar(_));
     if let Expr::Literal(literal, metadata) = &value {
         let cast = cast_value(literal, sql_type, CastMode::Assignment, zone)?;
@@ -121,7 +126,8 @@ fn assign(value: Expr, sql_type: SqlType, schema: &DFSchema, zone: &str) -> Resu
     Ok(cast_call(value, sql_type, CastMode::Assignment, zone))
 }
 
-fn default_of(binder: &Binder<'_>, column: &TargetColumn) -> Result<Expr> {
+/// The DEFAULT of a column, NULL without one.
+pub(super) fn default_of(binder: &Binder<'_>, column: &TargetColumn) -> Result<Expr> {
     match &column.default {
         Some(text) => {
             let expression = crate::parser::parse_expression(text, &Limits::default())?;

@@ -6,6 +6,7 @@
 //! ([`crate::rewrite::finish`]: types of literals, casts, scalar subqueries).
 
 mod array_subquery;
+mod change;
 mod expression;
 mod insert;
 mod naming;
@@ -29,8 +30,9 @@ use crate::catalog::{Catalog, SessionValues, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::rewrite;
-use crate::statement::{CreateTableAs, Delete, Insert};
+use crate::statement::{CreateTableAs, Delete, Insert, Merge, Update};
 use crate::types::SqlType;
+pub use change::{MergeStep, MergeSteps};
 use provider::Provider;
 pub use session_functions::VERSION;
 
@@ -98,20 +100,41 @@ impl<'a> Binder<'a> {
         insert::default_expression(self, &expression, sql_type)
     }
 
-    /// The rows that a DELETE deletes, as a query over the target: `SELECT target.* FROM target
-    /// [, using] WHERE ...`.
+    /// The plan of a DELETE: one column, [`crate::ROW_ID_COLUMN`], the ids of the rows that go. A row
+    /// may come several times.
     ///
     /// # Errors
-    /// As for a query. USING is refused.
+    /// As for a query.
     pub fn bind_delete(
         &self,
         delete: &Delete,
+        target: &TargetTable,
         parameter_types: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
-        if !delete.using.is_empty() {
-            return Err(Error::not_supported("DELETE ... USING"));
-        }
-        self.bind_query(&expression::select_of_delete(delete)?, parameter_types)
+        change::delete(self, delete, target, parameter_types)
+    }
+
+    /// The plan of an UPDATE: the new rows, as [`Binder::bind_insert`] gives them, and after them
+    /// [`crate::ROW_ID_COLUMN`], the ids of the rows that they replace. With FROM a row may come
+    /// several times.
+    ///
+    /// # Errors
+    /// As for a query, and for columns and values that do not fit the target.
+    pub fn bind_update(
+        &self,
+        update: &Update,
+        target: &TargetTable,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<LogicalPlan> {
+        change::update(self, update, target, parameter_types)
+    }
+
+    /// A MERGE as the statements that do it, both to be bound over the same snapshot.
+    ///
+    /// # Errors
+    /// For values that do not fit the named columns.
+    pub fn merge_steps(&self, merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
+        change::merge(merge, target)
     }
 
     /// The value of an expression without columns, such as an argument of EXECUTE, as a type.

@@ -17,6 +17,10 @@ use crate::functions::{Registry, registry, undefined};
 use crate::statement::TableName;
 use crate::types::with_blanks;
 
+/// As the database of a table's name: the table is the target of the statement. No identifier holds
+/// the character.
+pub(super) const TARGET: &str = "\u{1e}target";
+
 /// The planner's view of one binding.
 pub(super) struct Provider<'a> {
     catalog: &'a dyn Catalog,
@@ -65,6 +69,12 @@ impl ContextProvider for Provider<'_> {
             schema: name.schema().map(str::to_owned),
             name: name.table().to_owned(),
         };
+        if name.database.as_deref() == Some(TARGET)
+            && let Some(schema) = &name.schema
+        {
+            let target = self.catalog.target(schema, &name.name);
+            return target.map(|table| table.source).ok_or_else(|| self.missing(&name).into());
+        }
         if let Some(database) = &name.database
             && *database != self.session.database
         {

@@ -33,6 +33,10 @@ impl Catalog for Tables {
         Some(ResolvedTable { schema: "public".to_owned(), name: name.to_owned(), source })
     }
 
+    fn target(&self, _: &str, _: &str) -> Option<ResolvedTable> {
+        None
+    }
+
     fn has_schema(&self, schema: &str) -> bool {
         schema == "public"
     }
@@ -77,6 +81,7 @@ fn session() -> SessionValues {
         session_user: "awsuser".to_owned(),
         database: "dev".to_owned(),
         search_path: vec!["public".to_owned()],
+        temporary_schema: None,
         backend_pid: 42,
         timezone: "UTC".to_owned(),
         settings: BTreeMap::new(),

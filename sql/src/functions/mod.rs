@@ -17,6 +17,7 @@ mod interval;
 mod json;
 mod math;
 mod negate;
+mod notation;
 mod operand;
 mod parse_value;
 mod percentile;
@@ -43,6 +44,7 @@ pub(crate) use cast::{CastMode, UTC, cast_call, cast_constant, cast_value, is_ca
 pub(crate) use datetime::{DATE_PART, DATE_TRUNC, EXTRACT, part_microseconds};
 pub(crate) use decimal::tightest;
 pub(crate) use format::{TO_CHAR, TO_TIMESTAMP};
+pub use notation::{Notation, notation};
 pub(crate) use percentile::{CONTINUOUS, DISCRETE};
 pub(crate) use regular_expression::{LIKE_ESCAPE, MATCHES, SIMILAR_TO};
 pub(crate) use time_zone::NAME as TIMEZONE;

@@ -32,14 +32,12 @@ struct Elements {
 }
 
 /// After CREATE TABLE.
-pub(super) fn create_table(tokens: &mut Tokens<'_>) -> Result<Statement> {
+pub(super) fn create_table(tokens: &mut Tokens<'_>, temporary: bool) -> Result<Statement> {
     let if_not_exists = tokens.take_words(&["if", "not", "exists"]);
     let name = tokens.table_name()?;
-    if name.name.starts_with('#') {
-        return Err(Error::not_supported("CREATE TEMPORARY TABLE"));
-    }
+    let temporary = is_temporary(&name, temporary)?;
     if is_create_as(tokens) {
-        return create_table_as(tokens, name, if_not_exists);
+        return create_table_as(tokens, name, if_not_exists, temporary);
     }
     tokens.expect(&Token::LParen)?;
     let mut elements = Elements::default();
@@ -51,9 +49,19 @@ pub(super) fn create_table(tokens: &mut Tokens<'_>) -> Result<Statement> {
     }
     tokens.expect(&Token::RParen)?;
     let attributes = table_attributes(tokens)?;
-    let table = assemble(name, if_not_exists, elements, attributes)?;
+    let table = CreateTable { temporary, ..assemble(name, if_not_exists, elements, attributes)? };
     check(&table)?;
     Ok(Statement::CreateTable(table))
+}
+
+/// Whether a table belongs to its session: if it was said so, or by its name.
+pub(super) fn is_temporary(name: &TableName, said: bool) -> Result<bool> {
+    let temporary = said || name.name.starts_with('#');
+    if temporary && name.schema.is_some() {
+        let message = "temporary tables may not specify a schema name";
+        return Err(Error::new(ErrorKind::InvalidTableDefinition, message));
+    }
+    Ok(temporary)
 }
 
 /// CREATE TABLE AS starts with attributes, with AS, or with a list of bare column names.
@@ -69,6 +77,7 @@ fn create_table_as(
     tokens: &mut Tokens<'_>,
     name: TableName,
     if_not_exists: bool,
+    temporary: bool,
 ) -> Result<Statement> {
     let columns = if tokens.peek_is(&Token::LParen) { tokens.name_list()? } else { Vec::new() };
     let attributes = table_attributes(tokens)?;
@@ -76,7 +85,14 @@ fn create_table_as(
     let query = tokens.query()?;
     check_distribution(&attributes)?;
     check_unique(columns.iter())?;
-    Ok(Statement::CreateTableAs(CreateTableAs { name, if_not_exists, columns, attributes, query }))
+    Ok(Statement::CreateTableAs(CreateTableAs {
+        name,
+        temporary,
+        if_not_exists,
+        columns,
+        attributes,
+        query,
+    }))
 }
 
 fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
@@ -219,7 +235,8 @@ fn assemble(
             keyed.for_each(|column| column.not_null = true);
         }
     }
-    Ok(CreateTable { name, if_not_exists, columns, like, constraints, attributes })
+    let temporary = false;
+    Ok(CreateTable { name, temporary, if_not_exists, columns, like, constraints, attributes })
 }
 
 fn check(table: &CreateTable) -> Result<()> {

@@ -1,13 +1,14 @@
-//! INSERT, DELETE, TRUNCATE, DROP, CREATE SCHEMA, ANALYZE and VACUUM.
+//! INSERT, TRUNCATE, DROP, CREATE SCHEMA, ANALYZE and VACUUM.
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
+use super::users;
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{
-    Analyze, CreateSchema, Delete, DropSchema, DropTable, Insert, InsertSource, InsertValue,
-    Statement, Vacuum, VacuumMode,
+    Analyze, CreateSchema, DropSchema, DropTable, Insert, InsertSource, InsertValue, Statement,
+    Vacuum, VacuumMode,
 };
 
 /// After INSERT.
@@ -53,7 +54,8 @@ fn insert_source(tokens: &mut Tokens<'_>) -> Result<InsertSource> {
     Ok(InsertSource::Values(rows))
 }
 
-fn insert_value(tokens: &mut Tokens<'_>) -> Result<InsertValue> {
+/// DEFAULT or an expression.
+pub(super) fn insert_value(tokens: &mut Tokens<'_>) -> Result<InsertValue> {
     if tokens.take_word("default") {
         return Ok(InsertValue::Default);
     }
@@ -62,22 +64,6 @@ fn insert_value(tokens: &mut Tokens<'_>) -> Result<InsertValue> {
 
 fn is_subquery(value: &InsertValue) -> bool {
     matches!(value, InsertValue::Expression(expression) if matches!(expression.as_ref(), ast::Expr::Subquery(_)))
-}
-
-/// After DELETE.
-pub(super) fn delete(tokens: &mut Tokens<'_>) -> Result<Statement> {
-    tokens.take_word("from");
-    let table = tokens.table_name()?;
-    let has_alias = tokens.take_word("as")
-        || !(tokens.at_end() || tokens.next_is_word("using") || tokens.next_is_word("where"));
-    let alias = if has_alias { Some(tokens.name()?) } else { None };
-    let using = if tokens.take_word("using") {
-        tokens.comma_separated(Tokens::tables_and_joins)?
-    } else {
-        Vec::new()
-    };
-    let selection = if tokens.take_word("where") { Some(tokens.expression()?) } else { None };
-    Ok(Statement::Delete(Delete { table, alias, using, selection }))
 }
 
 /// After TRUNCATE.
@@ -102,6 +88,8 @@ pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
             let cascade = cascade(tokens);
             Ok(Statement::DropSchema(DropSchema { schemas, if_exists, cascade }))
         }
+        "user" => users::drop_user(tokens),
+        "group" => users::drop_group(tokens),
         other => Err(Error::not_supported(format!("DROP {}", other.to_ascii_uppercase()))),
     }
 }

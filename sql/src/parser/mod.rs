@@ -4,6 +4,7 @@
 //! parsers of this folder, over the same tokens, so that what Redshift adds is understood and what
 //! we do not support is refused by name.
 
+mod change;
 mod copy;
 mod create_table;
 mod data;
@@ -11,6 +12,9 @@ mod session;
 mod spelling;
 mod table_attributes;
 mod tokens;
+mod users;
+
+use std::ops::Range;
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -44,9 +48,43 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Parsed>> {
             spelling::known(statement_tokens)
         };
         let statement = parse_one(own_tokens, limits, &positions)?;
-        parsed.push(Parsed { statement, text: range });
+        let shown = without_secrets(text, &range, statement_tokens, &positions);
+        parsed.push(Parsed { statement, text: range, shown });
     }
     Ok(parsed)
+}
+
+/// Stands for a text that cannot be shown.
+const HIDDEN: &str = "(not shown)";
+
+/// The text of a statement with passwords and keys left out.
+fn without_secrets(
+    text: &str,
+    range: &Range<usize>,
+    statement_tokens: &[TokenWithSpan],
+    positions: &Positions<'_>,
+) -> String {
+    let mut shown = String::with_capacity(range.len());
+    let mut copied = range.start;
+    let mut before: Vec<&Token> = Vec::new();
+    for token in statement_tokens.iter().filter(|token| !is_blank(&token.token)) {
+        let is_string =
+            matches!(token.token, Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_));
+        if is_string && users::is_secret(&before) {
+            // Should a place ever be unknown, nothing is shown.
+            let Some(plain) = text.get(copied..positions.byte(token.span.start)) else {
+                return HIDDEN.to_owned();
+            };
+            shown.push_str(plain);
+            shown.push_str("'***'");
+            copied = positions.byte(token.span.end);
+        }
+        before.push(&token.token);
+    }
+    match text.get(copied..range.end) {
+        Some(rest) => shown + rest,
+        None => HIDDEN.to_owned(),
+    }
 }
 
 /// Parses a single expression, such as the text of a DEFAULT.
@@ -85,13 +123,18 @@ fn parse_one(
 
 /// One statement: the first word decides.
 fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    if tokens.with_changes_rows() {
+        return change::after_with(tokens);
+    }
     if tokens.starts_query() {
         return query(tokens);
     }
     let word = tokens.word()?;
     match word.as_str() {
         "insert" => data::insert(tokens),
-        "delete" => data::delete(tokens),
+        "delete" => change::delete(tokens),
+        "update" => change::update(tokens),
+        "merge" => change::merge(tokens),
         "truncate" => data::truncate(tokens),
         "create" => create(tokens),
         "drop" => data::drop(tokens),
@@ -127,10 +170,9 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
 /// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
 /// error.
 fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
-    const KNOWN: [&str; 20] = [
-        "update", "merge", "unload", "grant", "revoke", "comment", "lock", "call", "use", "move",
-        "listen", "notify", "unlisten", "do", "refresh", "import", "attach", "detach", "describe",
-        "reindex",
+    const KNOWN: [&str; 18] = [
+        "unload", "grant", "revoke", "comment", "lock", "call", "use", "move", "listen", "notify",
+        "unlisten", "do", "refresh", "import", "attach", "detach", "describe", "reindex",
     ];
     if KNOWN.contains(&word) {
         Error::not_supported(word.to_ascii_uppercase())
@@ -149,13 +191,11 @@ fn query(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let Some(into) = into else {
         return Ok(Statement::Query(query));
     };
-    if into.temporary {
-        return Err(Error::not_supported("SELECT INTO TEMPORARY TABLE"));
-    }
     let parts: Vec<ast::Ident> =
         into.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
     let name = tokens::table_name_of(&parts)?;
     Ok(Statement::CreateTableAs(CreateTableAs {
+        temporary: create_table::is_temporary(&name, into.temporary)?,
         name,
         if_not_exists: false,
         columns: Vec::new(),
@@ -166,14 +206,24 @@ fn query(tokens: &mut Tokens<'_>) -> Result<Statement> {
 
 fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {
     if tokens.take_word("table") {
-        return create_table::create_table(tokens);
+        return create_table::create_table(tokens, false);
     }
     if tokens.take_word("schema") {
         return data::create_schema(tokens);
     }
+    if tokens.take_word("user") {
+        return users::create_user(tokens);
+    }
+    if tokens.take_word("group") {
+        return users::create_group(tokens);
+    }
     let local = tokens.take_word("local");
     if tokens.take_word("temporary") || tokens.take_word("temp") {
-        return Err(Error::not_supported("CREATE TEMPORARY TABLE"));
+        if tokens.take_word("table") {
+            return create_table::create_table(tokens, true);
+        }
+        let what = tokens.word()?.to_ascii_uppercase();
+        return Err(Error::not_supported(format!("CREATE TEMPORARY {what}")));
     }
     if local {
         return Err(tokens.unexpected());

@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
+use super::users;
 use crate::error::{Error, Result};
 use crate::statement::{
     AlterSystem, Begin, Cancel, DeclareCursor, Execute, Fetch, Prepare, Reset, Set, SetValue, Show,
@@ -37,12 +38,12 @@ pub(super) fn set(tokens: &mut Tokens<'_>) -> Result<Statement> {
     Ok(Statement::Set(Set { local, name, value }))
 }
 
-fn equals_or_to(tokens: &mut Tokens<'_>) -> Result<()> {
+pub(super) fn equals_or_to(tokens: &mut Tokens<'_>) -> Result<()> {
     if tokens.take(&Token::Eq) { Ok(()) } else { tokens.expect_word("to") }
 }
 
 /// A parameter with at most one dot.
-fn parameter_name(tokens: &mut Tokens<'_>) -> Result<String> {
+pub(super) fn parameter_name(tokens: &mut Tokens<'_>) -> Result<String> {
     let mut name = tokens.name()?;
     if tokens.take(&Token::Period) {
         name = format!("{name}.{}", tokens.name()?);
@@ -50,7 +51,7 @@ fn parameter_name(tokens: &mut Tokens<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn set_value(tokens: &mut Tokens<'_>) -> Result<SetValue> {
+pub(super) fn set_value(tokens: &mut Tokens<'_>) -> Result<SetValue> {
     if tokens.take_word("default") {
         return Ok(SetValue::Default);
     }
@@ -116,6 +117,12 @@ pub(super) fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
         equals_or_to(tokens)?;
         let value = set_value(tokens)?;
         return Ok(Statement::AlterSystem(AlterSystem { name, value }));
+    }
+    if tokens.take_word("user") {
+        return users::alter_user(tokens);
+    }
+    if tokens.take_word("group") {
+        return users::alter_group(tokens);
     }
     let what = tokens.word()?;
     Err(Error::not_supported(format!("ALTER {}", what.to_ascii_uppercase())))
@@ -204,10 +211,13 @@ pub(super) fn prepare(tokens: &mut Tokens<'_>) -> Result<Statement> {
     tokens.expect_word("as")?;
     let prepared = super::statement(tokens)?;
     match prepared {
-        Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_) => {
+        Statement::Query(_)
+        | Statement::Insert(_)
+        | Statement::Delete(_)
+        | Statement::Update(_) => {
             Ok(Statement::Prepare(Prepare { name, types, statement: Box::new(prepared) }))
         }
-        _ => Err(Error::syntax("PREPARE takes SELECT, INSERT or DELETE")),
+        _ => Err(Error::syntax("PREPARE takes SELECT, INSERT, UPDATE or DELETE")),
     }
 }
 

@@ -141,9 +141,54 @@ fn session_statements() {
         "delete t where a = 1",
         "insert into t (a) values (1), (default)",
         "drop table if exists a, b cascade",
+        "create user ann with password 'Secret123' createdb in group g, h valid until 'infinity'",
+        "create user ann password disable connection limit unlimited session timeout 120",
+        "alter user ann nocreateuser reset session timeout",
+        "alter user ann set query_group to 'reports'",
+        "alter user ann reset query_group",
+        "alter user ann rename to bob",
+        "drop user if exists ann, bob",
+        "create group g with user ann, bob",
+        "alter group g add user ann",
+        "alter group g drop user ann, bob",
+        "alter group g rename to h",
+        "drop group g",
     ] {
         one(text);
     }
+}
+
+#[test]
+fn passwords_and_keys_are_not_shown() {
+    let shown = |text: &str| parse(text, &Limits::default()).unwrap().pop().unwrap().shown;
+    for (text, expected) in [
+        (
+            "create user a password 'S3cret' valid until 'x'",
+            "create user a password '***' valid until 'x'",
+        ),
+        (
+            "select 1;  alter user \"\u{e9}\" PASSWORD\n 'it''s' ;",
+            "alter user \"\u{e9}\" PASSWORD\n '***'",
+        ),
+        (
+            "copy t from 's3://b/k' credentials as 'aws=1;2' csv",
+            "copy t from 's3://b/k' credentials as '***' csv",
+        ),
+        (
+            "copy t from 's3://b/k' access_key_id 'AK' secret_access_key 'SK' csv",
+            "copy t from 's3://b/k' access_key_id '***' secret_access_key '***' csv",
+        ),
+        ("select 'password', 'x'", "select 'password', 'x'"),
+    ] {
+        assert_eq!(shown(text), expected);
+    }
+}
+
+#[test]
+fn options_of_users_are_given_once() {
+    assert_eq!(error("create user a createdb nocreatedb").kind, ErrorKind::Syntax);
+    assert_eq!(error("alter user a").kind, ErrorKind::Syntax);
+    assert_eq!(error("alter user a password 5").kind, ErrorKind::Syntax);
 }
 
 #[test]

@@ -77,6 +77,40 @@ impl Tokens<'_> {
         matches!(self.peek_word(index).as_deref(), Some("select" | "with" | "values"))
     }
 
+    /// Whether WITH is next, before a statement that changes rows: the first of these words outside of
+    /// parentheses says so.
+    pub(super) fn with_changes_rows(&self) -> bool {
+        if !self.next_is_word("with") {
+            return false;
+        }
+        let mut depth = 0_usize;
+        for index in 1.. {
+            match &self.parser.peek_nth_token_ref(index).token {
+                Token::EOF => return false,
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                _ if depth > 0 => {}
+                _ if self.word_is(index, "update") || self.word_is(index, "delete") => return true,
+                _ if self.word_is(index, "select") || self.word_is(index, "values") => {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// WITH and its common table expressions.
+    pub(super) fn with_clause(&mut self) -> Result<ast::With> {
+        self.expect_word("with")?;
+        let recursive = self.take_word("recursive");
+        let cte =
+            |tokens: &mut Self| tokens.parser.parse_cte().map_err(|error| tokens.convert(error));
+        let cte_tables = self.comma_separated(cte)?;
+        let with_token = ast::helpers::attached_token::AttachedToken::empty();
+        Ok(ast::With { with_token, recursive, cte_tables })
+    }
+
     /// The unquoted word at a distance, folded.
     pub(super) fn peek_word(&self, index: usize) -> Option<String> {
         match &self.parser.peek_nth_token_ref(index).token {
@@ -253,6 +287,11 @@ impl Tokens<'_> {
 
     pub(super) fn tables_and_joins(&mut self) -> Result<ast::TableWithJoins> {
         self.parser.parse_table_and_joins().map_err(|error| self.convert(error))
+    }
+
+    /// One table or query of a FROM clause.
+    pub(super) fn table_factor(&mut self) -> Result<ast::TableFactor> {
+        self.parser.parse_table_factor().map_err(|error| self.convert(error))
     }
 
     /// A type as a column declaration or parameter list names it.

@@ -55,11 +55,20 @@ pub(super) fn read(
     info: &DeletionVectorInfo,
     segment: &SegmentInfo,
 ) -> Result<DeletionVector> {
-    let corrupt = |reason: String| Error::Corrupt {
-        path: path.to_owned(),
-        place: Place::DeletionVector.to_string(),
-        reason,
-    };
+    let vector = read_any(io, path, info)?;
+    if !vector.is_for(segment) {
+        return Err(corrupt(path, "it is for another file of the segment".into()));
+    }
+    Ok(vector)
+}
+
+/// Reads the vector that `info` was made of, whatever segment file it is for.
+pub(super) fn read_any(
+    io: &dyn Io,
+    path: &Path,
+    info: &DeletionVectorInfo,
+) -> Result<DeletionVector> {
+    let corrupt = |reason: String| corrupt(path, reason);
     let Some(length) = io.len(path)? else {
         let source = ErrorKind::NotFound.into();
         return Err(Error::Io { action: "open", path: path.to_owned(), source });
@@ -80,10 +89,11 @@ pub(super) fn read(
     if (fingerprint, vector.deleted.len()) != (info.fingerprint, info.deleted_rows) {
         return Err(corrupt("it is another file than the catalog knows".into()));
     }
-    if !vector.is_for(segment) {
-        return Err(corrupt("it is for another file of the segment".into()));
-    }
     Ok(vector)
+}
+
+fn corrupt(path: &Path, reason: String) -> Error {
+    Error::Corrupt { path: path.to_owned(), place: Place::DeletionVector.to_string(), reason }
 }
 
 impl DeletionVector {

@@ -215,6 +215,24 @@ fn a_missing_file_is_not_an_empty_vector() {
 }
 
 #[test]
+fn a_copy_is_the_file_that_the_catalog_knows_or_is_refused() {
+    let (_, vector) = small_vector();
+    let (bytes, info) = written(&vector);
+    let verify = |bytes: &[u8]| {
+        let io = MemoryIo::new();
+        write_file_whole(&io, &path(), [bytes]).unwrap();
+        DeletionVector::verify(&io, &path(), &info)
+    };
+    verify(&bytes).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        assert!(matches!(verify(&damaged), Err(Error::Corrupt { .. })), "byte {at}");
+        assert!(matches!(verify(&bytes[..at]), Err(Error::Corrupt { .. })), "{at} bytes");
+    }
+}
+
+#[test]
 fn a_file_is_never_replaced() {
     let (segment, vector) = small_vector();
     let io = MemoryIo::new();

@@ -15,8 +15,9 @@ use super::raw::RawWide;
 use super::shared_column::{SHARED_KEYS, SHARED_SYMBOLS, SHARED_TEXTS};
 use super::text::Slices;
 use super::zstd::ZstdText;
-use crate::ROW_GROUP_ROWS;
+use crate::io::EncodingAim;
 use crate::schema::{Column, ColumnType, EncodeName};
+use crate::{ROW_GROUP_ROWS, VECTOR_ROWS};
 
 /// Texts that the symbol table is trained with, and the choice made by.
 const SAMPLE_TEXTS: usize = 4096;
@@ -47,14 +48,14 @@ enum Plan {
 
 impl ColumnEncoder {
     /// Chooses the encoding. `row_groups` are the whole column of the segment, cut as it will be
-    /// encoded.
-    pub fn plan(column: &Column, row_groups: &[ArrayRef]) -> ColumnEncoder {
+    /// encoded; `aim` is for a column without an encoding of its own.
+    pub fn plan(column: &Column, row_groups: &[ArrayRef], aim: EncodingAim) -> ColumnEncoder {
         let (plan, shared) = match column.column_type {
             ColumnType::Text => {
                 let texts: Vec<_> = row_groups.iter().map(|rows| rows.as_string_view()).collect();
-                plan_text(column.encode, &texts)
+                plan_text(column.encode, &texts, aim)
             }
-            column_type => plan_fixed(column_type, column.encode, row_groups),
+            column_type => plan_fixed(column_type, column.encode, row_groups, aim),
         };
         ColumnEncoder { column_type: column.column_type, plan, shared }
     }
@@ -159,12 +160,13 @@ fn plan_fixed(
     column_type: ColumnType,
     encode: EncodeName,
     row_groups: &[ArrayRef],
+    aim: EncodingAim,
 ) -> (Plan, Vec<u8>) {
     let automatic = || {
         // One row group stands for all: the middle one.
         let rows = row_groups.get(row_groups.len() / 2);
         match rows.map(|rows| fixed_values(column_type, rows)) {
-            Some(FixedValues::Keys(keys)) => choose(&keys).0,
+            Some(FixedValues::Keys(keys)) => choose(&keys, aim).0,
             Some(FixedValues::Wide(_)) | None => Encoding::FrameOfReference,
         }
     };
@@ -209,7 +211,11 @@ fn distinct_keys(column_type: ColumnType, row_groups: &[ArrayRef]) -> Option<Vec
     Some(distinct.into_iter().collect())
 }
 
-fn plan_text(encode: EncodeName, row_groups: &[&StringViewArray]) -> (Plan, Vec<u8>) {
+fn plan_text(
+    encode: EncodeName,
+    row_groups: &[&StringViewArray],
+    aim: EncodingAim,
+) -> (Plan, Vec<u8>) {
     let runs_of = |encode| match encode {
         EncodeName::Runlength => Encoding::RunLength,
         _ => Encoding::FrameOfReference,
@@ -232,7 +238,10 @@ fn plan_text(encode: EncodeName, row_groups: &[&StringViewArray]) -> (Plan, Vec<
         | EncodeName::Mostly16
         | EncodeName::Mostly32
         | EncodeName::Text255
-        | EncodeName::Text32k => plan_text_by_size(row_groups),
+        | EncodeName::Text32k => match aim {
+            EncodingAim::Speed => plan_text_by_size(row_groups),
+            EncodingAim::Size => plan_smallest_text(row_groups),
+        },
     }
 }
 
@@ -268,6 +277,35 @@ fn plan_text_by_size(row_groups: &[&StringViewArray]) -> (Plan, Vec<u8>) {
     match pieces {
         Some(pieces) if sampled_size * 100 <= sampled_bytes * FSST_SIZE_PERCENT => pieces,
         Some(_) | None => (Plan::RawText, Vec::new()),
+    }
+}
+
+/// The smallest of all, however slow it is to decode.
+fn plan_smallest_text(row_groups: &[&StringViewArray]) -> (Plan, Vec<u8>) {
+    let rows: usize = row_groups.iter().map(|texts| texts.len()).sum();
+    let sampled = sample(row_groups);
+    let count = sampled.len().max(1);
+    let of_all = |bytes: usize| bytes * rows / count;
+    // All but a dictionary store a length for each row, about a byte.
+    let raw = of_all(sampled.iter().map(|text| text.len()).sum()) + rows;
+    let deflated = sampled.chunks(VECTOR_ROWS).map(|texts| zstd_bytes(&texts.concat())).sum();
+    let deflated = of_all(deflated) + rows;
+    let pieces = plan_pieces(&sampled);
+    let in_pieces = match &pieces {
+        Some((Plan::Fsst(compressor), _)) => of_all(compressed_bytes(compressor, &sampled)) + rows,
+        Some(_) | None => usize::MAX,
+    };
+    let best = raw.min(deflated).min(in_pieces);
+    if let Some(texts) = collect_texts(row_groups, (rows / 4).max(255)) {
+        let code_bits = texts.len().next_power_of_two().trailing_zeros() as usize;
+        if texts.text_bytes() + 4 * texts.len() + rows * code_bits / 8 <= best {
+            return with_dictionary(texts, Encoding::FrameOfReference);
+        }
+    }
+    match pieces {
+        Some(pieces) if in_pieces == best => pieces,
+        _ if deflated == best => (Plan::Zstd, Vec::new()),
+        _ => (Plan::RawText, Vec::new()),
     }
 }
 

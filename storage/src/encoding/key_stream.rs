@@ -10,6 +10,7 @@ use super::raw::RawKeys;
 use super::run_length::{self, RunLength};
 use super::{Encoding, FormatError};
 use crate::VECTOR_ROWS;
+use crate::io::EncodingAim;
 
 /// The keys of one vector.
 pub(super) type KeyVector = [i64; VECTOR_ROWS];
@@ -30,6 +31,8 @@ const TAG_RUN_LENGTH: u64 = 4;
 
 /// A smaller encoding that decodes more slowly must be at most this part of the size.
 const SLOWER_SIZE_PERCENT: usize = 50;
+/// The same where only the size counts; less would not be worth anything.
+const SMALLER_SIZE_PERCENT: usize = 97;
 
 /// Writes `keys` in `encoding`; those of text and dictionaries stand for a frame of reference.
 /// `width` is that of [`Encoding::Raw`].
@@ -55,8 +58,12 @@ pub(super) fn write_keys(encoding: Encoding, keys: &[i64], width: usize, out: &m
 }
 
 /// The encoding for `keys`, which stand for all of the column, and its bytes: a frame of reference,
-/// which decodes fastest, unless another is much smaller.
-pub(super) fn choose(keys: &[i64]) -> (Encoding, usize) {
+/// which decodes fastest, unless another is smaller: much smaller, where speed counts.
+pub(super) fn choose(keys: &[i64], aim: EncodingAim) -> (Encoding, usize) {
+    let size_percent = match aim {
+        EncodingAim::Speed => SLOWER_SIZE_PERCENT,
+        EncodingAim::Size => SMALLER_SIZE_PERCENT,
+    };
     let plain = frame_of_reference::measure(keys).encoded_bytes();
     let others = [
         (Encoding::RunLength, run_length::encoded_bytes(keys)),
@@ -64,7 +71,7 @@ pub(super) fn choose(keys: &[i64]) -> (Encoding, usize) {
     ];
     let best = others.into_iter().min_by_key(|(_, bytes)| *bytes);
     match best {
-        Some((encoding, bytes)) if bytes * 100 <= plain * SLOWER_SIZE_PERCENT => (encoding, bytes),
+        Some((encoding, bytes)) if bytes * 100 <= plain * size_percent => (encoding, bytes),
         Some(_) | None => (Encoding::FrameOfReference, plain),
     }
 }

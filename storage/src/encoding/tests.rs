@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::VECTOR_ROWS;
 use crate::ids::ColumnId;
+use crate::io::EncodingAim;
 use crate::predicate::{Comparison, Condition, Constant};
 use crate::schema::{Column, ColumnType, EncodeName};
 
@@ -288,7 +289,10 @@ struct Encoded {
 
 fn encode(sample: &Sample) -> Encoded {
     let groups = [Arc::clone(&sample.array)];
-    let encoder = ColumnEncoder::plan(&sample.column, &groups);
+    // Both aims get their share of the random samples.
+    let aim =
+        if sample.values.len().is_multiple_of(2) { EncodingAim::Speed } else { EncodingAim::Size };
+    let encoder = ColumnEncoder::plan(&sample.column, &groups, aim);
     Encoded { shared: encoder.shared_bytes(), chunk: encoder.encode(&sample.array) }
 }
 
@@ -604,7 +608,8 @@ fn asked_encodings_are_used() {
     let mut rng = StdRng::seed_from_u64(3);
     let mut encoding = |column_type, name, shape| {
         let drawn = sample(column(column_type, name), shape, 9000, 0, &mut rng);
-        ColumnEncoder::plan(&drawn.column, &[Arc::clone(&drawn.array)]).encoding()
+        let groups = [Arc::clone(&drawn.array)];
+        ColumnEncoder::plan(&drawn.column, &groups, EncodingAim::Speed).encoding()
     };
     let number = ColumnType::BigInt;
     let text = ColumnType::Text;
@@ -623,4 +628,24 @@ fn asked_encodings_are_used() {
     ] {
         assert_eq!(encoding(column_type, name, shape), expected, "{name:?} {shape:?}");
     }
+}
+
+#[test]
+fn aiming_at_size_never_takes_more_and_sometimes_much_less() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut ratios = Vec::new();
+    for column_type in [ColumnType::BigInt, ColumnType::Text] {
+        for shape in [Shape::Narrow, Shape::Sorted, Shape::Runs, Shape::Few] {
+            let drawn = sample(column(column_type, EncodeName::Auto), shape, 60_000, 0, &mut rng);
+            let groups = [Arc::clone(&drawn.array)];
+            let bytes = |aim| {
+                let encoder = ColumnEncoder::plan(&drawn.column, &groups, aim);
+                (encoder.shared_bytes().len() + encoder.encode(&drawn.array).len()) as f64
+            };
+            let ratio = bytes(EncodingAim::Size) / bytes(EncodingAim::Speed);
+            assert!(ratio <= 1.02, "{column_type:?} {shape:?}: {ratio}");
+            ratios.push(ratio);
+        }
+    }
+    assert!(ratios.iter().any(|ratio| *ratio < 0.8), "{ratios:?}");
 }

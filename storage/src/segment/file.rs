@@ -101,6 +101,29 @@ impl OpenFile<'_> {
         Ok(bytes)
     }
 
+    /// Reads blocks that lie one after the other, each verified, in one go.
+    pub(super) fn read_run(&self, blocks: &[(Block, Place)]) -> Result<Vec<Bytes>> {
+        let (Some((first, place)), Some((last, _))) = (blocks.first(), blocks.last()) else {
+            return Ok(Vec::new());
+        };
+        let length = last.offset + last.padded_length() - first.offset;
+        let run = self.read_bytes(first.offset, length, *place)?;
+        let cut = |(block, place): &(Block, Place)| {
+            // The run was read, so its length fits into memory.
+            let start = (block.offset - first.offset) as usize;
+            let padded = &run[start..start + block.padded_length() as usize];
+            let at = BlockPlace { segment: self.id, offset: block.offset };
+            if block_checksum(at, padded) != block.checksum {
+                return Err(self.corrupt(*place, "its checksum does not fit".into()));
+            }
+            // Copied, so that each is let go by itself.
+            let mut own = MutableBuffer::from_len_zeroed(block.length as usize);
+            own.as_slice_mut().copy_from_slice(&padded[..block.length as usize]);
+            Ok(Bytes::from_owner(AlignedBytes(own)))
+        };
+        blocks.iter().map(cut).collect()
+    }
+
     fn read_bytes(&self, offset: u64, length: u64, place: Place) -> Result<Bytes> {
         let length = usize::try_from(length)
             .map_err(|_| self.corrupt(place, format!("{length} bytes do not fit")))?;

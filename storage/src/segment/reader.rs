@@ -197,10 +197,54 @@ impl Segment {
             return Ok(Some(chunk));
         }
         let shared = self.shared(stored)?;
+        let _turn = self.inner.io.turn();
+        if self.inner.io.traits().run_bytes > 0 {
+            // Whoever had the turn before may have read it.
+            if let Some(CacheValue::Chunk(chunk)) = self.inner.cache.get(&key) {
+                return Ok(Some(chunk));
+            }
+            return self.read_run(stored, &shared, row_group).map(Some);
+        }
         let chunk = Arc::new(self.read_chunk(stored, shared, row_group)?);
         let bytes = chunk.heap_bytes();
         self.inner.cache.insert(key, CacheValue::Chunk(Arc::clone(&chunk)), bytes);
         Ok(Some(chunk))
+    }
+
+    /// Reads a chunk and those of the following row groups that come with it in one read.
+    fn read_run(
+        &self,
+        column: &FooterColumn,
+        shared: &Arc<SharedColumn>,
+        row_group: usize,
+    ) -> Result<Arc<ColumnChunk>> {
+        let bytes_max = self.inner.io.traits().run_bytes.min(self.inner.cache.ahead_bytes_max());
+        let key = |at: usize| self.cache_key(column.id, CachePart::RowGroup(at as u32));
+        let block = |at: usize| column.chunks[at].block;
+        let start = block(row_group).offset;
+        let mut end = row_group + 1;
+        while end < column.chunks.len()
+            && block(end).length > 0
+            && block(end).offset + block(end).padded_length() - start <= bytes_max
+            && !self.inner.cache.contains(&key(end))
+        {
+            end += 1;
+        }
+        let place = |row_group| Place::Chunk { column: column.id, row_group };
+        let blocks: Vec<_> = (row_group..end).map(|at| (block(at), place(at))).collect();
+        let mut first = None;
+        for (at, bytes) in (row_group..end).zip(self.file().read_run(&blocks)?) {
+            let chunk = ColumnChunk::open(Arc::clone(shared), self.row_group_rows(at), bytes)
+                .map_err(|error| self.file().corrupt(place(at), error.to_string()))?;
+            let chunk = Arc::new(chunk);
+            let (bytes, value) = (chunk.heap_bytes(), CacheValue::Chunk(Arc::clone(&chunk)));
+            match first {
+                None => self.inner.cache.insert(key(at), value, bytes),
+                Some(_) => self.inner.cache.insert_ahead(key(at), value, bytes),
+            }
+            first.get_or_insert(chunk);
+        }
+        Ok(first.expect("a run has at least the chunk that was asked for"))
     }
 
     fn shared(&self, column: &FooterColumn) -> Result<Arc<SharedColumn>> {

@@ -12,7 +12,8 @@ use super::*;
 use crate::cache::ChunkCache;
 use crate::error::Error;
 use crate::io::{
-    CallKind, Fault, FaultEffect, FaultyIo, MemoryIo, PowerCut, RealIo, temporary_path,
+    CallKind, DiskIo, DiskTraits, Fault, FaultEffect, FaultyIo, MemoryIo, PowerCut, RealIo,
+    temporary_path, write_file_whole,
 };
 use crate::predicate::{Comparison, Condition, Constant, Predicate};
 use crate::sample_rows::{Cell, TYPES, Table, array};
@@ -101,6 +102,64 @@ fn pruned_row_groups_are_not_read() {
     assert!(segment.scan_row_group(0, &at_least(ROW_GROUP_ROWS as i64)).unwrap().is_none());
     assert_eq!(segment.zone(1, 0).min, Some(Constant::Int(ROW_GROUP_ROWS as i64)));
     check_scan(&segment, &table, &at_least(ROW_GROUP_ROWS as i64 - 1));
+}
+
+/// A disk of which every read but the first so many fails: to count them.
+fn reads(allowed: u64, inner: &Arc<MemoryIo>, traits: DiskTraits) -> Arc<dyn Io> {
+    let fault = Fault {
+        kind: Some(CallKind::ReadAt),
+        call: allowed,
+        lasting: true,
+        effect: FaultEffect::Nothing,
+        os_error: 5,
+    };
+    let counted = FaultyIo::new(Arc::clone(inner) as Arc<dyn Io>, fault);
+    Arc::new(DiskIo::new(Arc::new(counted), traits))
+}
+
+#[test]
+fn a_sequential_disk_is_read_in_runs() {
+    let memory = Arc::new(MemoryIo::new());
+    let rng = &mut StdRng::seed_from_u64(12);
+    let table = Table::random(rng, 2, 5 * ROW_GROUP_ROWS);
+    let disk = DiskIo::new(Arc::clone(&memory) as Arc<dyn Io>, DiskTraits::SEQUENTIAL);
+    write(&disk, &path(), &table, &[]).unwrap();
+    let scan_with = |allowed, traits, cache_bytes| {
+        let io = reads(allowed, &memory, traits);
+        let cache = Arc::new(ChunkCache::new(cache_bytes));
+        let segment = Segment::open(io, &path(), ID, Arc::new(table.schema.clone()), cache)?;
+        scan(&segment, &[])
+    };
+    let (large, none) = (1 << 30, 0);
+    // Trailer, header and footer; then for each column the shared part, if it has one, and a run.
+    let (rows, runs) = scan_with(3 + 2 * 2, DiskTraits::SEQUENTIAL, large).unwrap();
+    assert_eq!(rows.len(), table.row_count());
+    assert!(scan_with(3 + 2 * 2, DiskTraits::FAST, large).is_err(), "each chunk is a read");
+    // Without a cache nothing is read that would be read again.
+    let (_, chunks) = scan_with(3 + 2 * 2 * 5, DiskTraits::SEQUENTIAL, none).unwrap();
+    assert_eq!(runs, chunks);
+    check_scan(&open(memory, &path(), &table).unwrap(), &table, &[]);
+}
+
+#[test]
+fn a_damaged_block_of_a_run_is_found_before_anything_is_decoded() {
+    let memory = Arc::new(MemoryIo::new());
+    let table = numbers(3 * ROW_GROUP_ROWS);
+    write(memory.as_ref(), &path(), &table, &[]).unwrap();
+    let blocks = open(Arc::clone(&memory) as _, &path(), &table).unwrap().chunk_blocks();
+    let mut bytes = vec![0; memory.len(&path()).unwrap().unwrap() as usize];
+    memory.read_at(&path(), 0, &mut bytes).unwrap();
+    for (offset, length) in blocks {
+        let damaged = Arc::new(MemoryIo::new());
+        let mut bytes = bytes.clone();
+        bytes[offset + length / 2] ^= 1;
+        write_file_whole(damaged.as_ref(), &path(), [bytes.as_slice()]).unwrap();
+        let disk = Arc::new(DiskIo::new(damaged, DiskTraits::SEQUENTIAL));
+        let cache = Arc::new(ChunkCache::new(1 << 30));
+        let schema = Arc::new(table.schema.clone());
+        let segment = Segment::open(disk, &path(), ID, schema, cache).unwrap();
+        assert!(matches!(scan(&segment, &[]), Err(Error::Corrupt { .. })), "at {offset}");
+    }
 }
 
 #[test]
@@ -211,7 +270,7 @@ fn small_file() -> (Table, Vec<u8>, SegmentInfo) {
 
 fn io_with(bytes: &[u8]) -> Arc<MemoryIo> {
     let io = MemoryIo::new();
-    crate::io::write_file_whole(&io, &path(), [bytes]).unwrap();
+    write_file_whole(&io, &path(), [bytes]).unwrap();
     Arc::new(io)
 }
 

@@ -18,7 +18,7 @@ use crate::distinct_sketch::DistinctSketch;
 use crate::encoding::{ColumnChunk, ColumnEncoder, Encoding, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
-use crate::io::{Io, write_file_whole};
+use crate::io::{EncodingAim, Io, write_file_whole};
 use crate::schema::{Column, TableSchema};
 use crate::statistics::{ColumnStatistics, SegmentInfo};
 use crate::verify::Place;
@@ -55,7 +55,7 @@ pub fn write_segment(
         .enumerate()
         .map(|(position, column)| {
             let row_groups = cut_column(batches, position, row_count)?;
-            let encoded = EncodedColumn::encode(column, &row_groups);
+            let encoded = EncodedColumn::encode(column, &row_groups, io.traits().encoding);
             for row_group in verified_row_groups(id, row_groups.len()) {
                 encoded.verify(row_group, &row_groups[row_group]).map_err(|reason| {
                     let place = Place::Chunk { column: column.id, row_group }.to_string();
@@ -161,7 +161,7 @@ struct EncodedColumn {
 }
 
 impl EncodedColumn {
-    fn encode(column: &Column, row_groups: &[ArrayRef]) -> EncodedColumn {
+    fn encode(column: &Column, row_groups: &[ArrayRef], aim: EncodingAim) -> EncodedColumn {
         let mut distinct = DistinctSketch::new();
         let mut uncompressed_bytes = 0;
         let mut has_trailing_blank = false;
@@ -184,7 +184,7 @@ impl EncodedColumn {
                 has_trailing_blank,
             };
         }
-        let encoder = ColumnEncoder::plan(&column, row_groups);
+        let encoder = ColumnEncoder::plan(&column, row_groups, aim);
         let chunks = row_groups.par_iter().map(|rows| encoder.encode(rows)).collect::<Vec<_>>();
         assert!(chunks.iter().all(|chunk| !chunk.is_empty()), "a chunk has a head at least");
         EncodedColumn {
@@ -301,7 +301,8 @@ mod tests {
             let cells: Vec<_> = (first..first + 9).map(|n| Some(Constant::Int(n))).collect();
             array(ColumnType::BigInt, &cells)
         };
-        let encoded = EncodedColumn::encode(&column(ColumnType::BigInt), &[numbers(1)]);
+        let encoded =
+            EncodedColumn::encode(&column(ColumnType::BigInt), &[numbers(1)], EncodingAim::Speed);
         assert_eq!(encoded.verify(0, &numbers(1)), Ok(()));
         assert!(encoded.verify(0, &numbers(2)).is_err());
         assert!(encoded.verify(0, &numbers(1).slice(0, 8)).is_err());
@@ -313,7 +314,11 @@ mod tests {
             array(ColumnType::Double, &values.map(|value| Some(Constant::Float(value))))
         };
         let rows = floats([f64::NAN, -0.0, 1.5]);
-        let encoded = EncodedColumn::encode(&column(ColumnType::Double), &[Arc::clone(&rows)]);
+        let encoded = EncodedColumn::encode(
+            &column(ColumnType::Double),
+            &[Arc::clone(&rows)],
+            EncodingAim::Size,
+        );
         assert_eq!(encoded.verify(0, &rows), Ok(()));
         assert!(encoded.verify(0, &floats([f64::NAN, 0.0, 1.5])).is_err());
         assert!(encoded.verify(0, &floats([1.0, -0.0, 1.5])).is_err());

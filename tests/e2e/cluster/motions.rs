@@ -3,7 +3,7 @@
 use super::{expect, nodes};
 
 /// TPC-H's tables as far as these queries need them, with its usual distribution.
-const TABLES: [&str; 5] = [
+pub(super) const TABLES: [&str; 5] = [
     "CREATE TABLE lineitem (l_orderkey bigint, l_suppkey bigint, l_quantity decimal(12,2), \
      l_extendedprice decimal(12,2), l_discount decimal(12,2), l_shipdate date, l_commitdate date, \
      l_receiptdate date, l_shipmode varchar(10)) DISTKEY(l_orderkey) SORTKEY(l_shipdate)",
@@ -17,7 +17,7 @@ const TABLES: [&str; 5] = [
 ];
 
 /// Name and text.
-const QUERIES: [(&str, &str); 5] = [
+pub(super) const QUERIES: [(&str, &str); 5] = [
     (
         "Q3",
         "SELECT l_orderkey, sum(l_extendedprice * (1 - l_discount)) AS revenue, o_orderdate, \
@@ -70,7 +70,7 @@ async fn nothing_moves_between_orders_and_lineitem() {
     expect(&client, "INSERT INTO supplier VALUES (1, 's', 1)").await;
     expect(&client, "INSERT INTO nation VALUES (1, 'SAUDI ARABIA')").await;
     for (name, sql) in QUERIES {
-        let plan = expect(&client, &format!("EXPLAIN {sql}")).await;
+        let plan = expect(&client, &format!("EXPLAIN VERBOSE {sql}")).await;
         let text = plan.join("\n");
         assert!(text.contains("DistributedExec"), "{name}:\n{text}");
         let joins = plan.iter().enumerate().filter(|(_, line)| {

@@ -164,6 +164,7 @@ impl Query {
             memory_bytes: hold.bytes(),
             priority: self.priority,
             cpu_share: self.cpu_share(hold),
+            expected_time: self.prediction.time_upper,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A scan on its way to the node that executes it: the table, the segments of the node's slices,
+//! A scan on its way to the node that executes it: the table, the segments of the task's slices,
 //! and what to read of them. What the leader knows about the rows stays there.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use datafusion::common::{Result, Statistics};
 use prost::Message;
 
 use super::SliceScanExec;
-use crate::codec::table::{SegmentProto, TableProto, number, numbers};
+use crate::codec::table::{SliceProto, TableProto, numbers};
 use crate::codec::{Decoder, Encoder, missing, unreadable};
 use crate::table::Home;
 
@@ -32,21 +32,9 @@ struct PartitionProto {
     slices: Vec<SliceProto>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct SliceProto {
-    #[prost(uint32, tag = "1")]
-    slice: u32,
-    #[prost(message, repeated, tag = "2")]
-    segments: Vec<SegmentProto>,
-}
-
 impl SliceScanExec {
     pub(crate) fn to_proto(&self, encoder: &Encoder<'_>) -> Result<SliceScanProto> {
-        let slice = |slice: &usize| -> Result<SliceProto> {
-            let segments = self.version.slices.get(*slice).map_or(&[][..], Vec::as_slice);
-            let segments = segments.iter().map(|info| SegmentProto::new(info)).collect();
-            Ok(SliceProto { slice: number(*slice)?, segments })
-        };
+        let slice = |slice: &usize| SliceProto::new(&self.version, *slice);
         let partition = |slices: &Vec<usize>| -> Result<PartitionProto> {
             Ok(PartitionProto { slices: slices.iter().map(slice).collect::<Result<_>>()? })
         };
@@ -69,14 +57,9 @@ impl SliceScanExec {
         let mut partitions = Vec::with_capacity(proto.partitions.len());
         for partition in proto.partitions {
             let mut slices = Vec::with_capacity(partition.slices.len());
-            for SliceProto { slice, segments } in partition.slices {
-                let slice = slice as usize;
-                if !node.own_slices().contains(&slice) {
-                    let text = format!("slice {slice} is not on node {}", node.id());
-                    return Err(unreadable(text));
-                }
-                let segments = segments.iter().map(|segment| Arc::new(segment.to_info()));
-                version.slices[slice] = segments.collect();
+            for proto in partition.slices {
+                let slice = proto.slice as usize;
+                proto.put_into(&mut version)?;
                 slices.push(slice);
             }
             partitions.push(slices);

@@ -16,12 +16,17 @@ pub(crate) enum Kind {
     Int4,
     Int8,
     Real,
+    Double,
+    /// A decimal with two digits after the point; its values are hundredths.
+    Hundredths,
     /// A 64-bit integer inside, so that it compares with every integer.
     Oid,
     Name,
     /// The type that Postgres writes "char".
     Char,
     Text,
+    /// Microseconds since 1970.
+    Timestamp,
     TimestampTz,
     Int2Vector,
     OidVector,
@@ -42,6 +47,9 @@ impl Kind {
             Self::Int4 => DataType::Int32,
             Self::Int8 | Self::Oid => DataType::Int64,
             Self::Real => DataType::Float32,
+            Self::Double => DataType::Float64,
+            Self::Hundredths => DataType::Decimal128(38, 2),
+            Self::Timestamp => sql::SqlType::Timestamp.arrow_type(),
             Self::Name | Self::Char | Self::Text => DataType::Utf8View,
             Self::TimestampTz => sql::SqlType::TimestampTz.arrow_type(),
             Self::Int2Vector

@@ -10,6 +10,7 @@
 
 mod column;
 mod function;
+mod live;
 mod provider;
 mod relation;
 mod table;
@@ -20,12 +21,14 @@ mod value;
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
 use crate::catalog::Snapshot;
-use crate::engine::SUPERUSER;
+use crate::cluster::{Cluster, NodeSet};
+use crate::engine::{Engine, SUPERUSER};
 
 /// The schema of the system catalog.
 pub const PG_CATALOG: &str = sql::SYSTEM_SCHEMA;
@@ -38,17 +41,33 @@ const TABLESPACE_OID: u32 = 1663;
 /// What pg_encoding_to_char calls UTF8.
 const ENCODING_UTF8: u32 = 6;
 
-/// A snapshot of the catalog as a session may see it.
-#[derive(Debug, Clone)]
+/// A snapshot of the catalog as a session may see it, and the server that it runs in.
+#[derive(Clone)]
 pub struct SystemCatalog {
     snapshot: Arc<Snapshot>,
     session: Arc<SessionValues>,
+    engine: Option<Arc<Engine>>,
+}
+
+impl std::fmt::Debug for SystemCatalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SystemCatalog").field("session", &self.session).finish_non_exhaustive()
+    }
 }
 
 impl SystemCatalog {
-    /// The system catalog of a snapshot.
-    pub fn new(snapshot: Arc<Snapshot>, session: Arc<SessionValues>) -> Self {
-        Self { snapshot, session }
+    /// The system catalog of a snapshot, in a running server if there is one.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        session: Arc<SessionValues>,
+        engine: Option<Arc<Engine>>,
+    ) -> Self {
+        Self { snapshot, session, engine }
+    }
+
+    /// Whether the session's user may read the system table of that name.
+    pub fn may_read(&self, name: &str) -> bool {
+        !table::is_for_superusers(name) || self.is_superuser()
     }
 
     /// The system table of that name, ready to be scanned.
@@ -65,6 +84,14 @@ impl SystemCatalog {
     /// The number of a user, 0 for a name that nobody has.
     fn user_oid(&self, name: &str) -> u32 {
         self.snapshot.user(name).map_or(0, |user| user.oid)
+    }
+
+    /// The nodes of the server; None if there is one, in this process.
+    fn nodes(&self) -> Option<&NodeSet> {
+        match &self.engine.as_ref()?.cluster {
+            Cluster::Alone(_) => None,
+            Cluster::Nodes(nodes) => Some(nodes),
+        }
     }
 
     /// The owner of what the system itself made.
@@ -95,6 +122,14 @@ impl SystemCatalog {
     fn is_superuser(&self) -> bool {
         self.snapshot.user(&self.session.current_user).is_some_and(|user| user.superuser)
     }
+}
+
+/// The system table that has exactly these columns.
+pub(crate) fn table_with_columns(schema: &Schema) -> Option<&'static str> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let mut tables = table::all().iter();
+    let found = tables.find(|table| table.columns.iter().map(|column| column.name).eq(names()));
+    found.map(|table| table.name)
 }
 
 /// Whether pg_catalog has a table of that name.

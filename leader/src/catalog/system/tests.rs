@@ -196,12 +196,14 @@ fn catalog() -> SystemCatalog {
         }],
         placement_fingerprint: 0,
         slices: vec![Vec::new()],
+        deletions: Default::default(),
     };
     let user = |oid, name: &str, superuser| UserEntry {
         oid,
         name: name.to_owned(),
-        verifier: "SCRAM-SHA-256$secret".to_owned(),
+        verifier: Some("SCRAM-SHA-256$secret".to_owned()),
         superuser,
+        ..UserEntry::default()
     };
     let schema =
         |oid, name: &str| SchemaEntry { oid, name: name.to_owned(), owner: "awsuser".to_owned() };
@@ -222,11 +224,12 @@ fn catalog() -> SystemCatalog {
         session_user: "ann".to_owned(),
         database: "dev".to_owned(),
         search_path: vec!["public".to_owned()],
+        temporary_schema: None,
         backend_pid: 1,
         timezone: "UTC".to_owned(),
         settings: BTreeMap::from([("statement_timeout".to_owned(), "0".to_owned())]),
     };
-    SystemCatalog::new(Arc::new(snapshot), Arc::new(session))
+    SystemCatalog::new(Arc::new(snapshot), Arc::new(session), None)
 }
 
 /// The rows of a system table as text, columns in order, NULL as an empty text.

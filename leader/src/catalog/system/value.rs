@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int16Array, Int32Array, Int64Array,
-    ListArray, StringViewArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
@@ -21,6 +21,7 @@ pub(crate) enum Value {
     Bool(bool),
     /// Integers of every width, and oids.
     Int(i64),
+    Float(f64),
     Text(Cow<'static, str>),
     List(Vec<Value>),
 }
@@ -40,6 +41,19 @@ impl From<i64> for Value {
 impl From<u32> for Value {
     fn from(value: u32) -> Self {
         Self::Int(value.into())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        // Counts and microseconds; none comes near 2^63.
+        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
     }
 }
 
@@ -118,6 +132,19 @@ pub(crate) fn array_of(kind: Kind, values: &[Value]) -> Result<ArrayRef> {
         Kind::Real => Arc::new(
             numbers().map(|value| value.map(|value| value as f32)).collect::<Float32Array>(),
         ),
+        Kind::Double => {
+            let number = |value: &Value| match value {
+                Value::Float(number) => Some(*number),
+                _ => None,
+            };
+            Arc::new(values.iter().map(number).collect::<Float64Array>())
+        }
+        Kind::Hundredths => {
+            let hundredths = numbers().map(|value| value.map(i128::from));
+            let array = hundredths.collect::<Decimal128Array>();
+            Arc::new(array.with_precision_and_scale(38, 2)?)
+        }
+        Kind::Timestamp => Arc::new(numbers().collect::<TimestampMicrosecondArray>()),
         Kind::Name | Kind::Char | Kind::Text => {
             Arc::new(values.iter().map(Value::as_text).collect::<StringViewArray>())
         }

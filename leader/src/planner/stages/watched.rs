@@ -22,7 +22,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 
 /// Ends its input when a task of the query has failed.
 #[derive(Debug)]
-pub(super) struct WatchedExec {
+pub(in crate::planner) struct WatchedExec {
     input: Arc<dyn ExecutionPlan>,
 }
 

@@ -14,6 +14,7 @@ pub(super) const FUNCTIONS: &[SystemFunction] = &[
         overloads: &[&[TextList, Text], &[TextList, Text, Text]],
         returns: Kind::Text,
         is_strict: false,
+        acts: false,
         evaluate: array_to_string,
     },
     SystemFunction {
@@ -21,6 +22,7 @@ pub(super) const FUNCTIONS: &[SystemFunction] = &[
         overloads: &[&[TextList]],
         returns: Kind::TextList,
         is_strict: false,
+        acts: false,
         evaluate: array_or_empty,
     },
 ];

@@ -11,6 +11,7 @@ mod naming;
 mod privilege;
 mod quoting;
 mod reference;
+mod session;
 mod size;
 mod type_name;
 mod visibility;
@@ -53,6 +54,8 @@ struct SystemFunction {
     returns: Kind,
     /// NULL in any argument gives NULL.
     is_strict: bool,
+    /// It does something: it is evaluated once for each row, and never while planning.
+    acts: bool,
     evaluate: fn(&SystemCatalog, &[Value]) -> Result<Value>,
 }
 
@@ -62,10 +65,19 @@ const fn strict(
     returns: Kind,
     evaluate: fn(&SystemCatalog, &[Value]) -> Result<Value>,
 ) -> SystemFunction {
-    SystemFunction { name, overloads, returns, is_strict: true, evaluate }
+    SystemFunction { name, overloads, returns, is_strict: true, acts: false, evaluate }
 }
 
-static FAMILIES: [&[SystemFunction]; 11] = [
+const fn acting(
+    name: &'static str,
+    overloads: &'static [&'static [Argument]],
+    returns: Kind,
+    evaluate: fn(&SystemCatalog, &[Value]) -> Result<Value>,
+) -> SystemFunction {
+    SystemFunction { name, overloads, returns, is_strict: true, acts: true, evaluate }
+}
+
+static FAMILIES: [&[SystemFunction]; 12] = [
     arrays::FUNCTIONS,
     definition::FUNCTIONS,
     description::FUNCTIONS,
@@ -74,6 +86,7 @@ static FAMILIES: [&[SystemFunction]; 11] = [
     privilege::FUNCTIONS,
     quoting::FUNCTIONS,
     reference::FUNCTIONS,
+    session::FUNCTIONS,
     size::FUNCTIONS,
     type_name::FUNCTIONS,
     visibility::FUNCTIONS,
@@ -82,10 +95,11 @@ static FAMILIES: [&[SystemFunction]; 11] = [
 /// The function of that name over a snapshot.
 pub(super) fn find(name: &str, catalog: &SystemCatalog) -> Option<Arc<ScalarUDF>> {
     let function = FAMILIES.iter().flat_map(|family| *family).find(|known| known.name == name)?;
+    let volatility = if function.acts { Volatility::Volatile } else { Volatility::Stable };
     Some(Arc::new(ScalarUDF::from(Bound {
         function,
         catalog: catalog.clone(),
-        signature: Signature::user_defined(Volatility::Stable),
+        signature: Signature::user_defined(volatility),
     })))
 }
 

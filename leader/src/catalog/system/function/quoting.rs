@@ -16,6 +16,7 @@ pub(super) const FUNCTIONS: &[SystemFunction] = &[
         overloads: &[&[Text]],
         returns: Kind::Text,
         is_strict: false,
+        acts: false,
         evaluate: quote_nullable,
     },
 ];

@@ -15,6 +15,7 @@ pub(super) const FUNCTIONS: &[SystemFunction] = &[
         overloads: &[&[Int, Int]],
         returns: Kind::Text,
         is_strict: false,
+        acts: false,
         evaluate: format_type,
     },
     strict("format_encoding", &[&[Int]], Kind::Text, format_encoding),

@@ -33,7 +33,30 @@ mod pg_tablespace;
 mod pg_trigger;
 mod pg_type;
 mod pg_user;
+mod pg_user_info;
 mod pg_views;
+mod stl_query;
+mod stl_query_metrics;
+mod stl_querytext;
+mod stl_wlm_error;
+mod stl_wlm_query;
+mod stl_wlm_rule_action;
+mod stv_blueshift_replication;
+mod stv_inflight;
+mod stv_query_metrics;
+mod stv_recents;
+mod stv_sessions;
+mod stv_wlm_classification_config;
+mod stv_wlm_qmr_config;
+mod stv_wlm_query_queue_state;
+mod stv_wlm_query_state;
+mod stv_wlm_query_task_state;
+mod stv_wlm_service_class_config;
+mod stv_wlm_service_class_state;
+mod svl_qlog;
+mod svl_query_metrics;
+mod svl_query_metrics_summary;
+mod svl_query_queue_info;
 
 use super::SystemCatalog;
 use super::column::Column;
@@ -57,7 +80,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 30] = [
+static TABLES: [&SystemTable; 53] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -87,7 +110,30 @@ static TABLES: [&SystemTable; 30] = [
     &pg_trigger::TABLE,
     &pg_type::TABLE,
     &pg_user::TABLE,
+    &pg_user_info::TABLE,
     &pg_views::TABLE,
+    &stl_query::TABLE,
+    &stl_query_metrics::TABLE,
+    &stl_querytext::TABLE,
+    &stl_wlm_error::TABLE,
+    &stl_wlm_query::TABLE,
+    &stl_wlm_rule_action::TABLE,
+    &stv_blueshift_replication::TABLE,
+    &stv_inflight::TABLE,
+    &stv_query_metrics::TABLE,
+    &stv_recents::TABLE,
+    &stv_sessions::TABLE,
+    &stv_wlm_classification_config::TABLE,
+    &stv_wlm_qmr_config::TABLE,
+    &stv_wlm_query_queue_state::TABLE,
+    &stv_wlm_query_state::TABLE,
+    &stv_wlm_query_task_state::TABLE,
+    &stv_wlm_service_class_config::TABLE,
+    &stv_wlm_service_class_state::TABLE,
+    &svl_qlog::TABLE,
+    &svl_query_metrics::TABLE,
+    &svl_query_metrics_summary::TABLE,
+    &svl_query_queue_info::TABLE,
 ];
 
 /// All system tables.
@@ -98,6 +144,20 @@ pub(super) fn all() -> &'static [&'static SystemTable] {
 /// The system table of that name.
 pub(super) fn find(name: &str) -> Option<&'static SystemTable> {
     TABLES.iter().find(|table| table.name == name).copied()
+}
+
+/// Tables that only superusers read, as in Redshift.
+static FOR_SUPERUSERS: [&str; 5] = [
+    "stv_wlm_service_class_config",
+    "stv_wlm_service_class_state",
+    "stv_wlm_classification_config",
+    "stv_wlm_qmr_config",
+    "svl_query_queue_info",
+];
+
+/// Whether only superusers read the table of that name.
+pub(super) fn is_for_superusers(name: &str) -> bool {
+    FOR_SUPERUSERS.contains(&name)
 }
 
 /// The rows of a kind of object that cannot exist here.

@@ -32,7 +32,9 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
             ("rolname", user.name.clone().into()),
             ("rolsuper", user.superuser.into()),
             ("rolcreaterole", user.superuser.into()),
-            ("rolcreatedb", user.superuser.into()),
+            ("rolcreatedb", (user.superuser || user.createdb).into()),
+            ("rolconnlimit", user.connection_limit.map_or(-1, i64::from).into()),
+            ("rolvaliduntil", user.valid_until_us.into()),
             ("oid", user.oid.into()),
         ]);
     }
