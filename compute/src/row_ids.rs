@@ -122,7 +122,7 @@ impl Collected {
                 };
                 let words = usize::try_from(rows.div_ceil(64)).unwrap_or(usize::MAX);
                 self.reservation.try_grow(words * size_of::<u64>())?;
-                self.bitmaps.entry(segment).or_insert(vec![0; words])
+                self.bitmaps.entry(segment).or_insert_with(|| vec![0; words])
             }
         };
         let Some(word) = words.get_mut(row as usize / 64) else {

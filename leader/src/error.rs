@@ -210,7 +210,7 @@ pub mod code {
     pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
     /// connection_failure: of a compute node
     pub const CONNECTION_FAILURE: &str = "08006";
-    /// cannot_connect_now: a compute node is not open for this leader
+    /// cannot_connect_now: a compute node is not there for this leader
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// io_error
     pub const IO_ERROR: &str = "58030";
@@ -224,8 +224,6 @@ pub mod code {
     pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
     /// admin_shutdown
     pub const ADMIN_SHUTDOWN: &str = "57P01";
-    /// cannot_connect_now
-    pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
     /// internal_error

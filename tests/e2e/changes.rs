@@ -58,7 +58,7 @@ struct Model {
 }
 
 fn word(v: Option<i64>) -> String {
-    v.map_or("none".to_owned(), |v| format!("w{}", v.rem_euclid(17)))
+    v.map_or_else(|| "none".to_owned(), |v| format!("w{}", v.rem_euclid(17)))
 }
 
 impl Model {
@@ -145,7 +145,7 @@ impl Model {
             self.next_id += 1;
             let v = random.random_bool(0.9).then(|| random.random_range(-500..500));
             self.rows.insert(self.next_id, v);
-            let text = v.map_or("NULL".to_owned(), |v| v.to_string());
+            let text = v.map_or_else(|| "NULL".to_owned(), |v| v.to_string());
             values.push(format!("({}, {text}, '{}')", self.next_id, word(v)));
         }
         (format!("INSERT INTO t VALUES {}", values.join(", ")), Some(count))
@@ -191,7 +191,7 @@ impl Model {
             .rows
             .iter()
             .map(|(id, v)| {
-                let text = v.map_or("NULL".to_owned(), |v| v.to_string());
+                let text = v.map_or_else(|| "NULL".to_owned(), |v| v.to_string());
                 format!("{id}|{text}|{}", word(*v))
             })
             .collect();
@@ -202,7 +202,7 @@ impl Model {
             found.len(),
             expected.len()
         );
-        let text = |v: Option<i64>| v.map_or("NULL".to_owned(), |v| v.to_string());
+        let text = |v: Option<i64>| v.map_or_else(|| "NULL".to_owned(), |v| v.to_string());
         let values = || self.rows.values().filter_map(|v| *v);
         let expected = format!(
             "{}|{}|{}|{}|{}|{}",

@@ -95,7 +95,7 @@ pub(super) fn parse_file_name(file: &Path) -> (Option<TableId>, Option<SegmentId
     let number = match (name.strip_suffix(".seg"), name.strip_suffix(".dv")) {
         (Some(id), _) => u64::from_str_radix(id, 16).ok(),
         (None, Some(ids)) => ids.split_once('-').and_then(|(segment, id)| {
-            u64::from_str_radix(segment, 16).ok().and(u64::from_str_radix(id, 16).ok())
+            u64::from_str_radix(segment, 16).ok().and_then(|_| u64::from_str_radix(id, 16).ok())
         }),
         (None, None) => None,
     };

@@ -22,7 +22,8 @@ async fn find(
 ) -> Vec<(SegmentId, RowSet)> {
     let session = fixture.session();
     fixture.register(&session, &version.with_row_ids());
-    let plan = plan_of(&session, &format!("SELECT \"{ROW_ID_COLUMN}\" FROM t WHERE {condition}"));
+    let sql = format!("SELECT \"{ROW_ID_COLUMN}\" FROM t WHERE {condition}");
+    let plan = plan_of(&session, &sql);
     let context = session.task_ctx();
     let pool = context.memory_pool();
     let collector = RowCollector::new(segment_rows(version), Repeated::Never, pool);

@@ -145,7 +145,3 @@ fn command(tag: impl Into<String>) -> Execution {
 
 /// The result columns of a statement without a query.
 type Fields = Option<SchemaRef>;
-
-fn not_yet(what: &str) -> Error {
-    Error::statement(code::FEATURE_NOT_SUPPORTED, format!("{what} is not supported yet"))
-}

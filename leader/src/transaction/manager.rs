@@ -362,7 +362,11 @@ impl TransactionManager {
             | Change::DropSchema(_)
             | Change::CreateTable(_)
             | Change::AddSegments(..)
-            | Change::PutUser(_) => {}
+            | Change::PutUser(_)
+            | Change::DropUser(_)
+            | Change::PutGroup(_)
+            | Change::DropGroup(_)
+            | Change::PutParameter(..) => {}
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Started {
 
 impl Ticket {
     /// Sets up what a grant promises.
-    pub(super) fn new(query: QueryId, grant: Grant, base: &RuntimeEnv) -> Result<Started> {
+    pub(super) fn start(query: QueryId, grant: Grant, base: &RuntimeEnv) -> Result<Started> {
         let ticket = Self {
             query,
             memory: QueryMemory::new(base, bytes_of(&grant))?,

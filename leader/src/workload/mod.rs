@@ -424,7 +424,7 @@ impl Inner {
     /// Lets a query run; if that cannot be, it has ended.
     fn start(&mut self, query: QueryId, grant: Grant) -> Option<Event> {
         let waiting = self.waiting.remove(&query)?;
-        match Ticket::new(query, grant, &self.base) {
+        match Ticket::start(query, grant, &self.base) {
             Ok(started) => {
                 self.running.insert(query, Arc::clone(&started.ticket));
                 // If nobody waits any more, the place in line says so when it is dropped.

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn an_image_of_the_format_before_becomes_one_of_this_format() {
         let directory = tempfile::tempdir().unwrap();
-        let old = Connection::open(directory.path().join("old.sqlite")).unwrap();
+        let mut old = Connection::open(directory.path().join("old.sqlite")).unwrap();
         old.execute_batch(SCHEMA).unwrap();
         old.execute_batch(SCHEMA_OF_USERS).unwrap();
         old.execute_batch(

@@ -108,7 +108,7 @@ impl Writer<'_> {
         }
         if let Some(column) = expr.downcast_ref::<Column>() {
             let text = self.columns.get(column.index()).copied();
-            self.push(text.unwrap_or(column.name()));
+            self.push(text.unwrap_or_else(|| column.name()));
         } else if let Some(literal) = expr.downcast_ref::<Literal>() {
             self.push(&constant(literal.value()));
         } else if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {

@@ -248,7 +248,7 @@ fn estimate(plan: &Plan, join: &Join<'_>, outer: &Step, inner: &Step) -> Estimat
     let (o, i) = (&outer.estimate, &inner.estimate);
     let distinct = |key: &Arc<dyn PhysicalExpr>, side: &Estimate| {
         let column = key.downcast_ref::<Column>();
-        column.map_or(side.rows.max(1.0), |column| side.distinct(column.index()))
+        column.map_or_else(|| side.rows.max(1.0), |column| side.distinct(column.index()))
     };
     let keys: Vec<(f64, f64)> =
         join.on.iter().map(|(left, right)| (distinct(right, o), distinct(left, i))).collect();
