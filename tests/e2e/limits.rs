@@ -10,6 +10,14 @@ fn with_config(text: &str) -> Cluster {
     Cluster::start_own(Options { config: Some(text.to_owned()), ..Options::default() })
 }
 
+/// All memory for queries goes to one of them.
+fn with_memory(bytes: usize) -> Cluster {
+    with_config(&format!(
+        "[memory]\nquery_bytes = {bytes}\n\
+         [parameters]\nwlm_json_configuration = '[{{\"query_concurrency\": 1}}]'\n"
+    ))
+}
+
 #[tokio::test]
 async fn a_connection_that_never_logs_in_is_closed() {
     let cluster = Cluster::start_own(Options::default());
@@ -65,7 +73,7 @@ async fn too_many_connections_are_refused_and_the_others_go_on() {
 /// Sorts and groups of three million rows in 48 MiB: they spill, and the answers are right.
 #[tokio::test]
 async fn queries_that_need_more_memory_than_there_is_spill() {
-    let cluster = with_config(&format!("[memory]\nquery_bytes = {}\n", 48 << 20));
+    let cluster = with_memory(48 << 20);
     let client = cluster.connect().await;
     digits(&client).await;
     let numbers =
@@ -112,7 +120,7 @@ async fn queries_that_need_more_memory_than_there_is_spill() {
 /// A join whose hash table cannot fit ends in an error, frees its memory, and harms nobody.
 #[tokio::test]
 async fn a_query_that_cannot_have_its_memory_is_refused() {
-    let cluster = with_config(&format!("[memory]\nquery_bytes = {}\n", 32 << 20));
+    let cluster = with_memory(32 << 20);
     let client = cluster.connect().await;
     digits(&client).await;
     let numbers =

@@ -1,6 +1,8 @@
 //! Workload management as clients see it: the scenarios of Redshift's documentation, waiting and
 //! cancelling, memory of queries, and a server that has more clients than slots.
 
+mod cancels;
+
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
