@@ -1,12 +1,12 @@
-//! The scan kernels on columns drawn as TPC-H draws those of LINEITEM, in memory and out of cache.
-//! Times are per call over all rows; divide by ROWS for time per row.
+//! The scan kernels on columns of TPC-H's LINEITEM and PART at scale 1, in memory; before each run the
+//! processor's cache is filled with something else. Criterion's throughput is in rows.
 #![expect(clippy::unwrap_used, reason = "a bench stops at the first thing that goes wrong")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Date32Array, Decimal128Array, Int64Array, StringViewArray};
-use criterion::{Criterion, Throughput};
+use criterion::{BatchSize, Criterion, Throughput};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use storage::encoding::{ColumnBuilder, ColumnChunk, ColumnEncoder, Mask, SharedColumn};
@@ -15,17 +15,19 @@ use storage::io::EncodingAim;
 use storage::predicate::{Comparison, Condition, Constant};
 use storage::schema::{Column, ColumnType, EncodeName};
 use storage::{ROW_GROUP_ROWS, VECTOR_ROWS};
+use tpchgen::decimal::TPCHDecimal;
+use tpchgen::generators::{LineItem, LineItemGenerator, PartGenerator};
 
+/// Row groups of LINEITEM, and of PART, which has 200,000 rows.
 const ROW_GROUPS: usize = 16;
-const ROWS: usize = ROW_GROUPS * ROW_GROUP_ROWS;
+const PART_ROW_GROUPS: usize = 3;
 /// Vectors of a window; also how far ahead a filter prefetches.
 const WINDOW_VECTORS: usize = 8;
 const AHEAD: usize = 2;
 const MONEY: ColumnType = ColumnType::Decimal { precision: 15, scale: 2 };
+/// More than processors have as cache.
+const COLD_BYTES: usize = 96 << 20;
 
-/// Days since 1970-01-01.
-const FIRST_ORDER_DAY: i32 = 8035;
-const LAST_ORDER_DAY: i32 = 10_440;
 const YEAR_1994: i64 = 8766;
 const YEAR_1995: i64 = 9131;
 const Q1_LAST_DAY: i64 = 10_471;
@@ -47,8 +49,7 @@ fn column(column_type: ColumnType) -> Column {
     }
 }
 
-fn store(column_type: ColumnType, draw: &mut dyn FnMut(usize) -> ArrayRef) -> Stored {
-    let arrays: Vec<ArrayRef> = (0..ROW_GROUPS).map(draw).collect();
+fn store(column_type: ColumnType, arrays: Vec<ArrayRef>) -> Stored {
     let encoder = ColumnEncoder::plan(&column(column_type), &arrays, EncodingAim::Speed);
     let shared = Arc::new(SharedColumn::open(column_type, &encoder.shared_bytes()).unwrap());
     let open = |rows: &ArrayRef| {
@@ -58,116 +59,78 @@ fn store(column_type: ColumnType, draw: &mut dyn FnMut(usize) -> ArrayRef) -> St
     Stored { column_type, chunks: arrays.iter().map(open).collect(), arrays }
 }
 
-fn money(draw: impl Fn(&mut StdRng) -> i128) -> Stored {
-    let mut rng = StdRng::seed_from_u64(1);
-    store(MONEY, &mut |_| {
-        let values = (0..ROW_GROUP_ROWS).map(|_| draw(&mut rng));
-        Arc::new(Decimal128Array::from_iter_values(values).with_data_type(MONEY.arrow_type()))
-    })
+/// The columns of LINEITEM that the kernels read.
+struct Lines {
+    keys: Stored,
+    dates: Stored,
+    quantity: Stored,
+    price: Stored,
+    discount: Stored,
+    tax: Stored,
+    flags: Stored,
+    status: Stored,
+    modes: Stored,
+    comments: Stored,
 }
 
-fn words(choices: &'static [&'static str]) -> Stored {
-    let mut rng = StdRng::seed_from_u64(2);
-    store(ColumnType::Text, &mut |_| {
-        let values = (0..ROW_GROUP_ROWS).map(|_| choices[rng.random_range(0..choices.len())]);
-        Arc::new(StringViewArray::from_iter_values(values))
-    })
-}
-
-fn ship_dates() -> Stored {
-    let mut rng = StdRng::seed_from_u64(3);
-    store(ColumnType::Date, &mut |_| {
-        let day = |_| rng.random_range(FIRST_ORDER_DAY..LAST_ORDER_DAY) + rng.random_range(1..122);
-        Arc::new(Date32Array::from_iter_values((0..ROW_GROUP_ROWS).map(day)))
-    })
-}
-
-/// One to seven lines an order; eight of every 32 numbers are used.
-fn order_keys() -> Stored {
-    let mut rng = StdRng::seed_from_u64(4);
-    let (mut order, mut lines) = (0_i64, 0);
-    store(ColumnType::BigInt, &mut |_| {
-        let key = |_| {
-            if lines == 0 {
-                (order, lines) = (order + 1, rng.random_range(1..8));
-            }
-            lines -= 1;
-            (order / 8) * 32 + order % 8
+impl Lines {
+    fn generate() -> Lines {
+        let generator = LineItemGenerator::new(1.0, 1, 1);
+        let lines: Vec<LineItem<'_>> = generator.iter().take(ROW_GROUPS * ROW_GROUP_ROWS).collect();
+        let money = |value: fn(&LineItem<'_>) -> TPCHDecimal| {
+            per_group(MONEY, &lines, |lines| {
+                let values = lines.iter().map(|line| i128::from(value(line).into_inner()));
+                let values = Decimal128Array::from_iter_values(values);
+                Arc::new(values.with_data_type(MONEY.arrow_type()))
+            })
         };
-        Arc::new(Int64Array::from_iter_values((0..ROW_GROUP_ROWS).map(key)))
-    })
+        Lines {
+            keys: per_group(ColumnType::BigInt, &lines, |lines| {
+                Arc::new(Int64Array::from_iter_values(lines.iter().map(|line| line.l_orderkey)))
+            }),
+            dates: per_group(ColumnType::Date, &lines, |lines| {
+                let days = lines.iter().map(|line| line.l_shipdate.to_unix_epoch());
+                Arc::new(Date32Array::from_iter_values(days))
+            }),
+            quantity: money(|line| TPCHDecimal::new(line.l_quantity * 100)),
+            price: money(|line| line.l_extendedprice),
+            discount: money(|line| line.l_discount),
+            tax: money(|line| line.l_tax),
+            flags: text(&lines, |line| line.l_returnflag.to_owned()),
+            status: text(&lines, |line| line.l_linestatus.to_owned()),
+            modes: text(&lines, |line| line.l_shipmode.to_owned()),
+            comments: text(&lines, |line| line.l_comment.to_owned()),
+        }
+    }
 }
 
-fn comments() -> Stored {
-    const WORDS: [&str; 16] = [
-        "furiously",
-        "carefully",
-        "regular",
-        "deposits",
-        "packages",
-        "even",
-        "final",
-        "accounts",
-        "the",
-        "sleep",
-        "special",
-        "requests",
-        "ironic",
-        "quickly",
-        "bold",
-        "pending",
-    ];
-    let mut rng = StdRng::seed_from_u64(5);
-    store(ColumnType::Text, &mut |_| {
-        let text = |_| {
-            let length = rng.random_range(10..44);
-            let mut text = String::new();
-            while text.len() < length {
-                text.push_str(WORDS[rng.random_range(0..WORDS.len())]);
-                text.push(' ');
-            }
-            text.truncate(length);
-            text
-        };
-        Arc::new(StringViewArray::from_iter_values((0..ROW_GROUP_ROWS).map(text)))
+fn per_group<R>(column_type: ColumnType, rows: &[R], array: impl Fn(&[R]) -> ArrayRef) -> Stored {
+    store(column_type, rows.chunks(ROW_GROUP_ROWS).map(array).collect())
+}
+
+fn text<R>(rows: &[R], value: impl Fn(&R) -> String) -> Stored {
+    per_group(ColumnType::Text, rows, |rows| {
+        Arc::new(StringViewArray::from_iter_values(rows.iter().map(&value)))
     })
 }
 
 fn part_names() -> Stored {
-    const COLOURS: [&str; 24] = [
-        "almond",
-        "antique",
-        "aquamarine",
-        "azure",
-        "beige",
-        "bisque",
-        "black",
-        "blanched",
-        "blue",
-        "blush",
-        "brown",
-        "burlywood",
-        "chartreuse",
-        "chocolate",
-        "coral",
-        "cornflower",
-        "cream",
-        "cyan",
-        "dark",
-        "dodger",
-        "forest",
-        "gainsboro",
-        "green",
-        "honeydew",
-    ];
-    let mut rng = StdRng::seed_from_u64(6);
-    store(ColumnType::Text, &mut |_| {
-        let name = |_| {
-            let words = (0..5).map(|_| COLOURS[rng.random_range(0..COLOURS.len())]);
-            words.collect::<Vec<_>>().join(" ")
-        };
-        Arc::new(StringViewArray::from_iter_values((0..ROW_GROUP_ROWS).map(name)))
-    })
+    let generator = PartGenerator::new(1.0, 1, 1);
+    let parts: Vec<_> = generator.iter().take(PART_ROW_GROUPS * ROW_GROUP_ROWS).collect();
+    text(&parts, |part| part.p_name.to_string())
+}
+
+/// Memory that takes the place of everything else in the processor's cache when it is read.
+struct Cold(Vec<u64>);
+
+impl Cold {
+    fn new() -> Cold {
+        Cold((0..COLD_BYTES as u64 / 8).collect())
+    }
+
+    fn sweep(&self) {
+        black_box(self.0.iter().step_by(8).sum::<u64>());
+    }
 }
 
 fn windows(column: &Stored) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
@@ -238,132 +201,119 @@ fn decimal(value: i128) -> Constant {
 
 type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
 
-/// The money columns.
-struct Money {
-    discount: Stored,
-    tax: Stored,
-    quantity: Stored,
-    price: Stored,
+/// Measures a kernel on `rows` rows, out of cache.
+fn bench(group: &mut Group<'_>, cold: &Cold, name: &str, rows: usize, mut kernel: impl FnMut()) {
+    group.throughput(Throughput::Elements(rows as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched(|| cold.sweep(), |()| kernel(), BatchSize::PerIteration);
+    });
 }
 
-fn bench_q6(group: &mut Group<'_>, dates: &Stored, money: &Money) {
+const LINES: usize = ROW_GROUPS * ROW_GROUP_ROWS;
+
+fn bench_q6(group: &mut Group<'_>, cold: &Cold, lines: &Lines) {
     let year = Condition::Between(Constant::Int(YEAR_1994), Constant::Int(YEAR_1995 - 1));
     let q6 = [
-        (dates, year),
-        (&money.discount, Condition::Between(decimal(5), decimal(7))),
-        (&money.quantity, Condition::Compare(Comparison::Less, decimal(2400))),
+        (&lines.dates, year),
+        (&lines.discount, Condition::Between(decimal(5), decimal(7))),
+        (&lines.quantity, Condition::Compare(Comparison::Less, decimal(2400))),
     ];
-    group.bench_function("K1 filter and sum of Q6", |bencher| {
-        bencher.iter(|| {
-            let sums = windows(dates).map(|(group, vectors)| {
-                let masks = filter_window(&q6, group, vectors.clone());
-                let prices = decode_window(&money.price, group, vectors.clone(), &masks);
-                let discounts = decode_window(&money.discount, group, vectors, &masks);
-                sum_of_products(&prices, &discounts)
-            });
-            black_box(sums.sum::<i128>())
+    bench(group, cold, "K1 filter and sum of Q6", LINES, || {
+        let sums = windows(&lines.dates).map(|(group, vectors)| {
+            let masks = filter_window(&q6, group, vectors.clone());
+            let prices = decode_window(&lines.price, group, vectors.clone(), &masks);
+            let discounts = decode_window(&lines.discount, group, vectors, &masks);
+            sum_of_products(&prices, &discounts)
         });
+        black_box(sums.sum::<i128>());
     });
 }
 
-fn bench_q1(group: &mut Group<'_>, dates: &Stored, money: &Money) {
-    let flags = words(&["A", "N", "R"]);
-    let status = words(&["F", "O"]);
-    let q1 = [(dates, Condition::Compare(Comparison::LessOrEqual, Constant::Int(Q1_LAST_DAY)))];
-    let columns =
-        [&money.quantity, &money.price, &money.discount, &money.tax, &flags, &status, dates];
-    group.bench_function("K2 decode the columns of Q1", |bencher| {
-        bencher.iter(|| {
-            for (group, vectors) in windows(dates) {
-                let masks = filter_window(&q1, group, vectors.clone());
-                for column in columns {
-                    black_box(decode_window(column, group, vectors.clone(), &masks));
-                }
+fn bench_q1(group: &mut Group<'_>, cold: &Cold, lines: &Lines) {
+    let last_day = Condition::Compare(Comparison::LessOrEqual, Constant::Int(Q1_LAST_DAY));
+    let q1 = [(&lines.dates, last_day)];
+    let Lines { dates, quantity, price, discount, tax, flags, status, .. } = lines;
+    let columns = [quantity, price, discount, tax, flags, status, dates];
+    bench(group, cold, "K2 decode the columns of Q1", LINES, || {
+        for (group, vectors) in windows(dates) {
+            let masks = filter_window(&q1, group, vectors.clone());
+            for column in columns {
+                black_box(decode_window(column, group, vectors.clone(), &masks));
             }
-        });
+        }
     });
 }
 
-fn bench_probe(group: &mut Group<'_>, money: &Money, comments: &Stored) {
-    let keys = order_keys();
+fn bench_probe(group: &mut Group<'_>, cold: &Cold, lines: &Lines) {
     let mut rng = StdRng::seed_from_u64(7);
-    let wanted: Vec<bool> = (0..ROWS).map(|_| rng.random_bool(0.02)).collect();
+    // A bit for each possible key: 4 times as many as lines cover.
+    let wanted: Vec<u64> = (0..LINES.div_ceil(64)).map(|_| two_percent(&mut rng)).collect();
     let all = vec![(Mask::full(VECTOR_ROWS), VECTOR_ROWS); WINDOW_VECTORS];
-    group.bench_function("K3 probe two percent of the orders", |bencher| {
-        bencher.iter(|| {
-            for (group, vectors) in windows(&keys) {
-                let found = decode_window(&keys, group, vectors.clone(), &all);
-                let found = found.as_any().downcast_ref::<Int64Array>().unwrap();
-                let vector_keys = found.values().chunks(VECTOR_ROWS);
-                let masks: Vec<_> = vector_keys.map(|keys| probe(keys, &wanted)).collect();
-                for column in [&money.price, &money.discount, comments] {
-                    black_box(decode_window(column, group, vectors.clone(), &masks));
-                }
+    bench(group, cold, "K3 probe two percent of the orders", LINES, || {
+        for (group, vectors) in windows(&lines.keys) {
+            let found = decode_window(&lines.keys, group, vectors.clone(), &all);
+            let found = found.as_any().downcast_ref::<Int64Array>().unwrap();
+            let vector_keys = found.values().chunks(VECTOR_ROWS);
+            let masks: Vec<_> = vector_keys.map(|keys| probe(keys, &wanted)).collect();
+            for column in [&lines.price, &lines.discount, &lines.comments] {
+                black_box(decode_window(column, group, vectors.clone(), &masks));
             }
-        });
+        }
     });
 }
 
-/// The rows whose order is wanted; the order keys of eight in 32 are used.
-fn probe(keys: &[i64], wanted: &[bool]) -> (Mask, usize) {
+fn two_percent(rng: &mut StdRng) -> u64 {
+    (0..64).fold(0, |bits, bit| bits | u64::from(rng.random_bool(0.02)) << bit)
+}
+
+/// The rows whose order is wanted.
+fn probe(keys: &[i64], wanted: &[u64]) -> (Mask, usize) {
     let mut words = [0; VECTOR_ROWS / 64];
     for (word, keys) in words.iter_mut().zip(keys.chunks(64)) {
         for (row, key) in keys.iter().enumerate() {
-            let order = (key / 32 * 8 + key % 32) as usize;
-            *word |= u64::from(wanted.get(order).copied().unwrap_or_default()) << row;
+            let key = *key as usize;
+            let bits = wanted.get(key / 64).copied().unwrap_or_default();
+            *word |= (bits >> (key % 64) & 1) << row;
         }
     }
     let mask = Mask::from_words(words);
     (mask, mask.count())
 }
 
-fn bench_text(group: &mut Group<'_>, modes: &Stored) {
+fn bench_text(group: &mut Group<'_>, cold: &Cold, lines: &Lines) {
     let names = part_names();
     let green = Condition::Like("%green%".into());
-    group.bench_function("K4a LIKE '%green%'", |bencher| {
-        bencher.iter(|| black_box(count_matching(&names, &green)));
+    bench(group, cold, "K4a LIKE '%green%'", PART_ROW_GROUPS * ROW_GROUP_ROWS, || {
+        black_box(count_matching(&names, &green));
     });
     let mail_or_ship = ["MAIL", "SHIP"].map(|mode| Constant::Text(mode.into()));
     let mail_or_ship = Condition::In(mail_or_ship.into());
-    group.bench_function("K4b IN of two", |bencher| {
-        bencher.iter(|| black_box(count_matching(modes, &mail_or_ship)));
+    bench(group, cold, "K4b IN of two", LINES, || {
+        black_box(count_matching(&lines.modes, &mail_or_ship));
     });
 }
 
-fn bench_encode(group: &mut Group<'_>, name: &str, stored: &Stored) {
-    group.bench_function(format!("K5 encode {name}"), |bencher| {
-        bencher.iter(|| {
-            let encoder = ColumnEncoder::plan(
-                &column(stored.column_type),
-                &stored.arrays,
-                EncodingAim::Speed,
-            );
-            for rows in &stored.arrays {
-                black_box(encoder.encode(rows));
-            }
-        });
+fn bench_encode(group: &mut Group<'_>, cold: &Cold, name: &str, stored: &Stored) {
+    bench(group, cold, &format!("K5 encode {name}"), LINES, || {
+        let encoder =
+            ColumnEncoder::plan(&column(stored.column_type), &stored.arrays, EncodingAim::Speed);
+        for rows in &stored.arrays {
+            black_box(encoder.encode(rows));
+        }
     });
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(10);
+    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     let mut group = criterion.benchmark_group("kernels");
-    group.throughput(Throughput::Elements(ROWS as u64));
-    let (dates, comments) = (ship_dates(), comments());
-    let modes = words(&["AIR", "FOB", "MAIL", "RAIL", "REG AIR", "SHIP", "TRUCK"]);
-    let money = Money {
-        discount: money(|rng| rng.random_range(0..11)),
-        tax: money(|rng| rng.random_range(0..9)),
-        quantity: money(|rng| rng.random_range(1..51) * 100),
-        price: money(|rng| rng.random_range(90_000..10_494_951)),
-    };
-    bench_q6(&mut group, &dates, &money);
-    bench_q1(&mut group, &dates, &money);
-    bench_probe(&mut group, &money, &comments);
-    bench_text(&mut group, &modes);
-    bench_encode(&mut group, "date", &dates);
-    bench_encode(&mut group, "price", &money.price);
-    bench_encode(&mut group, "mode", &modes);
-    bench_encode(&mut group, "comment", &comments);
+    let (cold, lines) = (Cold::new(), Lines::generate());
+    bench_q6(&mut group, &cold, &lines);
+    bench_q1(&mut group, &cold, &lines);
+    bench_probe(&mut group, &cold, &lines);
+    bench_text(&mut group, &cold, &lines);
+    bench_encode(&mut group, &cold, "date", &lines.dates);
+    bench_encode(&mut group, &cold, "price", &lines.price);
+    bench_encode(&mut group, &cold, "mode", &lines.modes);
+    bench_encode(&mut group, &cold, "comment", &lines.comments);
     group.finish();
 }

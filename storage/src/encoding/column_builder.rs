@@ -198,7 +198,11 @@ impl TextValues {
 
     /// Appends values of a dictionary by their codes, without copying their text.
     pub(super) fn push_dictionary(&mut self, dictionary: &TextDictionary, codes: &[u16]) {
-        let index = self.share(dictionary.buffer());
+        let index = if dictionary.is_inline() { 0 } else { self.share(dictionary.buffer()) };
+        if index == 0 {
+            let views = dictionary.views();
+            return self.views.extend(codes.iter().map(|code| views[usize::from(*code)]));
+        }
         self.views.extend(codes.iter().map(|code| dictionary.view(usize::from(*code), index)));
     }
 

@@ -32,6 +32,8 @@ pub(super) struct TextDictionary {
     buffer: Buffer,
     /// As if `buffer` were the first buffer of an array.
     views: Vec<u128>,
+    /// Whether the views hold all of the texts.
+    is_inline: bool,
     ends: Vec<u32>,
 }
 
@@ -48,11 +50,13 @@ impl TextDictionary {
         let buffer = reader.part(total as usize)?;
         reader.align()?;
         check_text(&buffer, lengths.clone().map(|length| length as usize))?;
-        let mut dictionary = TextDictionary { buffer, views: Vec::new(), ends: Vec::new() };
+        let mut dictionary =
+            TextDictionary { buffer, views: Vec::new(), is_inline: true, ends: Vec::new() };
         let mut start = 0;
         for length in lengths {
             let text = &dictionary.buffer[start as usize..(start + length) as usize];
             dictionary.views.push(make_view(text, 0, start));
+            dictionary.is_inline &= length <= INLINE_BYTES_MAX;
             start += length;
             dictionary.ends.push(start);
         }
@@ -72,6 +76,16 @@ impl TextDictionary {
     /// The texts, for views that refer to them.
     pub(super) fn buffer(&self) -> &Buffer {
         &self.buffer
+    }
+
+    /// Whether no view refers to [`Self::buffer`].
+    pub(super) fn is_inline(&self) -> bool {
+        self.is_inline
+    }
+
+    /// The views of the values, when [`Self::buffer`] is the first buffer of the array.
+    pub(super) fn views(&self) -> &[u128] {
+        &self.views
     }
 
     /// The view of a value, when [`Self::buffer`] is the buffer `index` of the array.

@@ -17,6 +17,8 @@
     reason = "unpacking reads words that were checked when the chunk was opened"
 )]
 
+use std::mem::MaybeUninit;
+
 use arrow_buffer::Buffer;
 
 use super::FormatError;
@@ -27,7 +29,7 @@ use super::mask::Mask;
 use crate::{ROW_GROUP_ROWS, VECTOR_ROWS};
 
 /// Up to this many selected rows are unpacked one by one.
-const SINGLE_ROWS_MAX: usize = 40;
+pub(super) const SINGLE_ROWS_MAX: usize = 40;
 /// Up to this many ranges are compared with whole vectors; more are searched for each row.
 const COMPARED_RANGES_MAX: usize = 8;
 /// Bytes of the packed codes of a vector for each bit of their width.
@@ -235,23 +237,21 @@ impl FrameOfReference {
         with_lane!(self.lane, T => {
             let mut codes: Codes<T> = [0; VECTOR_ROWS];
             self.unpack(frame, &mut codes);
-            self.widen(frame, &codes, out);
+            for (slot, code) in out.iter_mut().zip(&codes) {
+                *slot = V::from_key(self.key(frame, code.wide()));
+            }
         });
     }
 
-    /// Writes the values of codes to `out`, which has as many slots.
+    /// Writes the values of codes to `out`, which has as many slots: all of them.
     #[inline(always)]
-    fn widen<T: Lane, V: FromKey>(&self, frame: Frame, codes: &[T], out: &mut [V]) {
+    fn widen<T: Lane, V: FromKey>(&self, frame: Frame, codes: &[T], out: &mut [MaybeUninit<V>]) {
+        debug_assert_eq!(codes.len(), out.len(), "a slot for each code");
         if self.multiplier == 1 {
             let base = frame.base as u64;
-            for (slot, code) in out.iter_mut().zip(codes) {
-                *slot = V::from_key(base.wrapping_add(code.wide()) as i64);
-            }
-            return;
+            return V::write_keys(codes, |code| base.wrapping_add(code.wide()) as i64, out);
         }
-        for (slot, code) in out.iter_mut().zip(codes) {
-            *slot = V::from_key(self.key(frame, code.wide()));
-        }
+        V::write_keys(codes, |code| self.key(frame, code.wide()), out);
     }
 
     /// Keeps the rows whose key lies in one of the ranges, which ascend.
@@ -296,20 +296,25 @@ impl FrameOfReference {
         let mut codes: Codes<T> = [T::default(); VECTOR_ROWS];
         self.unpack(frame, &mut codes);
         let lanes = |(low, high): (u64, u64)| (T::from_wide(low), T::from_wide(high));
-        let (low, high) = lanes(first);
-        if more.is_empty() {
-            return kernel::keep_between(&codes, low, high, mask.words_mut());
+        let first_lanes = lanes(first);
+        match *more {
+            // With the number of ranges known the comparisons are one straight piece of code.
+            [] => return kernel::keep_between(&codes, &[first_lanes], mask.words_mut()),
+            [second] => {
+                let ranges = [first_lanes, lanes(second)];
+                return kernel::keep_between(&codes, &ranges, mask.words_mut());
+            }
+            _ if more.len() < COMPARED_RANGES_MAX => {
+                let mut ranges = [first_lanes; COMPARED_RANGES_MAX];
+                for (slot, range) in ranges[1..].iter_mut().zip(more) {
+                    *slot = lanes(*range);
+                }
+                let ranges = &ranges[..=more.len()];
+                return kernel::keep_between(&codes, ranges, mask.words_mut());
+            }
+            _ => {}
         }
         let mut keep = Mask::none();
-        if more.len() < COMPARED_RANGES_MAX {
-            for (word, bits) in keep.words_mut().iter_mut().enumerate() {
-                *bits = T::between(&codes, word, low, high);
-                for (low, high) in more.iter().copied().map(lanes) {
-                    *bits |= T::between(&codes, word, low, high);
-                }
-            }
-            return mask.and(&keep);
-        }
         for row in mask.rows() {
             let code = codes[row].wide();
             let candidate = more.partition_point(|(_, high)| *high < code);
@@ -323,21 +328,31 @@ impl FrameOfReference {
 
     /// Appends the values of the selected rows.
     pub(super) fn decode<V: FromKey>(&self, vector: usize, mask: &Mask, out: &mut Vec<V>) {
-        let start = out.len();
         let selected = mask.count();
-        out.resize(start + selected, V::default());
-        let Some(frame) = self.vectors.get(vector).copied() else { return };
-        with_lane!(self.lane, T => self.decode_codes::<T, V>(frame, mask, &mut out[start..]));
+        let Some(frame) = self.vectors.get(vector).copied() else {
+            return out.resize(out.len() + selected, V::default());
+        };
+        out.reserve(selected);
+        let slots = &mut out.spare_capacity_mut()[..selected];
+        with_lane!(self.lane, T => self.decode_codes::<T, V>(frame, mask, slots));
+        // SAFETY: `decode_codes` has written all of the slots.
+        unsafe { out.set_len(out.len() + selected) };
     }
 
-    fn decode_codes<T: Lane, V: FromKey>(&self, frame: Frame, mask: &Mask, out: &mut [V]) {
+    /// Writes the values of the selected rows to `out`, which has as many slots: all of them.
+    fn decode_codes<T: Lane, V: FromKey>(
+        &self,
+        frame: Frame,
+        mask: &Mask,
+        out: &mut [MaybeUninit<V>],
+    ) {
         if out.len() <= SINGLE_ROWS_MAX {
             let packed = self.packed::<T>(frame);
             for (slot, row) in out.iter_mut().zip(mask.rows()) {
                 // SAFETY: as in `unpack`; the rows of a mask are below 1,024.
                 let code =
                     unsafe { T::unchecked_unpack_single(usize::from(frame.width), packed, row) };
-                *slot = V::from_key(self.key(frame, code.wide()));
+                slot.write(V::from_key(self.key(frame, code.wide())));
             }
             return;
         }
@@ -348,6 +363,7 @@ impl FrameOfReference {
         }
         let mut compressed: Compressed<T> = [T::default(); VECTOR_ROWS + kernel::COMPRESS_SLACK];
         let count = T::compress(&codes, mask.words(), &mut compressed);
+        assert_eq!(count, out.len(), "each selected row has a code");
         self.widen(frame, &compressed[..count], out);
     }
 

@@ -5,6 +5,8 @@
 //! bit-packing kernels have no run-time choice either.
 #![expect(unsafe_code, reason = "vector instructions, reads of packed words without checks")]
 
+use std::mem::MaybeUninit;
+
 use fastlanes::BitPacking;
 
 use super::mask::MASK_WORDS;
@@ -12,6 +14,25 @@ use crate::VECTOR_ROWS;
 
 /// Compressing writes whole registers, so its output is this much longer than a vector.
 pub(super) const COMPRESS_SLACK: usize = 64;
+
+/// Keys that [`write_wide`] takes.
+pub(super) const WIDENED_AT_ONCE: usize = 16;
+
+/// Writes keys as 128-bit integers; all slots are written.
+#[inline(always)]
+pub(super) fn write_wide(
+    keys: [i64; WIDENED_AT_ONCE],
+    out: &mut [MaybeUninit<i128>; WIDENED_AT_ONCE],
+) {
+    #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
+    for (keys, out) in keys.as_chunks::<4>().0.iter().zip(out.as_chunks_mut::<4>().0) {
+        avx2::write_wide(keys, out);
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
+    for (slot, key) in out.iter_mut().zip(keys) {
+        slot.write(i128::from(key));
+    }
+}
 
 /// The codes of one vector.
 pub(super) type Codes<T> = [T; VECTOR_ROWS];
@@ -60,23 +81,23 @@ pub(super) trait Lane: BitPacking + Copy + Default + Ord {
     fn from_wide(value: u64) -> Self;
     /// Appends its little-endian bytes.
     fn append_to(self, out: &mut Vec<u8>);
-    /// Bits of the 64 codes from `codes[64 * word]`, set where `low <= code <= high`.
-    fn between(codes: &Codes<Self>, word: usize, low: Self, high: Self) -> u64;
+    /// Bits of the 64 codes from `codes[64 * word]`, set where `low <= code <= high` for one of the
+    /// ranges.
+    fn between(codes: &Codes<Self>, word: usize, ranges: &[(Self, Self)]) -> u64;
     /// Moves the codes whose bits are set to the front of `out`; returns how many they are.
     fn compress(codes: &Codes<Self>, mask: &[u64; MASK_WORDS], out: &mut Compressed<Self>)
     -> usize;
 }
 
-/// Clears the bits of the codes outside `low..=high`.
-#[inline]
+/// Clears the bits of the codes outside all of the ranges.
+#[inline(always)]
 pub(super) fn keep_between<T: Lane>(
     codes: &Codes<T>,
-    low: T,
-    high: T,
+    ranges: &[(T, T)],
     mask: &mut [u64; MASK_WORDS],
 ) {
     for (word, bits) in mask.iter_mut().enumerate() {
-        *bits &= T::between(codes, word, low, high);
+        *bits &= T::between(codes, word, ranges);
     }
 }
 
@@ -84,9 +105,11 @@ macro_rules! plain_lane {
     () => {
         #[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
         #[inline]
-        fn between(codes: &Codes<Self>, word: usize, low: Self, high: Self) -> u64 {
+        fn between(codes: &Codes<Self>, word: usize, ranges: &[(Self, Self)]) -> u64 {
             let codes = &codes[word * 64..][..64];
-            let bit = |(row, code): (usize, &Self)| u64::from(*code >= low && *code <= high) << row;
+            let in_any =
+                |code: Self| ranges.iter().any(|(low, high)| code >= *low && code <= *high);
+            let bit = |(row, code): (usize, &Self)| u64::from(in_any(*code)) << row;
             codes.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
         }
 
@@ -129,9 +152,9 @@ macro_rules! lane {
 
             #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
             #[inline(always)]
-            fn between(codes: &Codes<$lane>, word: usize, low: $lane, high: $lane) -> u64 {
+            fn between(codes: &Codes<$lane>, word: usize, ranges: &[($lane, $lane)]) -> u64 {
                 let (chunks, _) = codes.as_chunks::<64>();
-                avx2::$between(&chunks[word], low, high)
+                avx2::$between(&chunks[word], ranges)
             }
 
             #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
@@ -171,6 +194,23 @@ mod avx2 {
     //! Eight codes, or 64, at a time.
 
     use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
+
+    /// Writes each key beside its sign.
+    #[inline(always)]
+    pub(super) fn write_wide(keys: &[i64; 4], out: &mut [MaybeUninit<i128>; 4]) {
+        // SAFETY: four keys are read, and 32 bytes are written at each half of four slots of 16. Low
+        // halves come first on this architecture.
+        unsafe {
+            let to = out.as_mut_ptr();
+            let keys = _mm256_loadu_si256(keys.as_ptr().cast());
+            let signs = _mm256_cmpgt_epi64(_mm256_setzero_si256(), keys);
+            let even = _mm256_unpacklo_epi64(keys, signs);
+            let odd = _mm256_unpackhi_epi64(keys, signs);
+            _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(even, odd));
+            _mm256_storeu_si256(to.add(2).cast(), _mm256_permute2x128_si256::<0x31>(even, odd));
+        }
+    }
 
     /// For each byte of mask, the positions of its set bits, first to last.
     static POSITIONS: [[u8; 8]; 256] = {
@@ -276,30 +316,36 @@ mod avx2 {
     }
 
     #[inline(always)]
-    pub(super) fn between_u8(codes: &[u8; 64], low: u8, high: u8) -> u64 {
+    pub(super) fn between_u8(codes: &[u8; 64], ranges: &[(u8, u8)]) -> u64 {
         // SAFETY: 32 bytes are read at 0 and 32 of 64.
         unsafe {
-            let (lows, highs) = (_mm256_set1_epi8(low as i8), _mm256_set1_epi8(high as i8));
             let bits = |start: usize| {
                 let codes = _mm256_loadu_si256(codes.as_ptr().add(start).cast());
-                let above = _mm256_cmpeq_epi8(_mm256_max_epu8(codes, lows), codes);
-                let below = _mm256_cmpeq_epi8(_mm256_min_epu8(codes, highs), codes);
-                u64::from(_mm256_movemask_epi8(_mm256_and_si256(above, below)) as u32)
+                let within = any_of(ranges, |low, high| {
+                    let (lows, highs) = (_mm256_set1_epi8(low as i8), _mm256_set1_epi8(high as i8));
+                    let above = _mm256_cmpeq_epi8(_mm256_max_epu8(codes, lows), codes);
+                    let below = _mm256_cmpeq_epi8(_mm256_min_epu8(codes, highs), codes);
+                    _mm256_and_si256(above, below)
+                });
+                u64::from(_mm256_movemask_epi8(within) as u32)
             };
             bits(0) | bits(32) << 32
         }
     }
 
     #[inline(always)]
-    pub(super) fn between_u16(codes: &[u16; 64], low: u16, high: u16) -> u64 {
+    pub(super) fn between_u16(codes: &[u16; 64], ranges: &[(u16, u16)]) -> u64 {
         // SAFETY: 16 codes are read at 0, 16, 32 and 48 of 64.
         unsafe {
-            let (lows, highs) = (_mm256_set1_epi16(low as i16), _mm256_set1_epi16(high as i16));
             let within = |start: usize| {
                 let codes = _mm256_loadu_si256(codes.as_ptr().add(start).cast());
-                let above = _mm256_cmpeq_epi16(_mm256_max_epu16(codes, lows), codes);
-                let below = _mm256_cmpeq_epi16(_mm256_min_epu16(codes, highs), codes);
-                _mm256_and_si256(above, below)
+                any_of(ranges, |low, high| {
+                    let lows = _mm256_set1_epi16(low as i16);
+                    let highs = _mm256_set1_epi16(high as i16);
+                    let above = _mm256_cmpeq_epi16(_mm256_max_epu16(codes, lows), codes);
+                    let below = _mm256_cmpeq_epi16(_mm256_min_epu16(codes, highs), codes);
+                    _mm256_and_si256(above, below)
+                })
             };
             // Packing works within 128-bit halves; the permutation puts them in order again.
             let bits = |start: usize| {
@@ -312,40 +358,60 @@ mod avx2 {
     }
 
     #[inline(always)]
-    pub(super) fn between_u32(codes: &[u32; 64], low: u32, high: u32) -> u64 {
+    pub(super) fn between_u32(codes: &[u32; 64], ranges: &[(u32, u32)]) -> u64 {
         let mut bits = 0;
         // SAFETY: eight codes are read at each multiple of eight below 64.
         unsafe {
-            let (lows, highs) = (_mm256_set1_epi32(low as i32), _mm256_set1_epi32(high as i32));
             for part in 0..8 {
                 let codes = _mm256_loadu_si256(codes.as_ptr().add(part * 8).cast());
-                let above = _mm256_cmpeq_epi32(_mm256_max_epu32(codes, lows), codes);
-                let below = _mm256_cmpeq_epi32(_mm256_min_epu32(codes, highs), codes);
-                let within = _mm256_castsi256_ps(_mm256_and_si256(above, below));
-                bits |= u64::from(_mm256_movemask_ps(within) as u8) << (part * 8);
+                let within = any_of(ranges, |low, high| {
+                    let lows = _mm256_set1_epi32(low as i32);
+                    let highs = _mm256_set1_epi32(high as i32);
+                    let above = _mm256_cmpeq_epi32(_mm256_max_epu32(codes, lows), codes);
+                    let below = _mm256_cmpeq_epi32(_mm256_min_epu32(codes, highs), codes);
+                    _mm256_and_si256(above, below)
+                });
+                let within = _mm256_movemask_ps(_mm256_castsi256_ps(within));
+                bits |= u64::from(within as u8) << (part * 8);
             }
         }
         bits
     }
 
     #[inline(always)]
-    pub(super) fn between_u64(codes: &[u64; 64], low: u64, high: u64) -> u64 {
+    pub(super) fn between_u64(codes: &[u64; 64], ranges: &[(u64, u64)]) -> u64 {
         let mut bits = 0;
         // SAFETY: four codes are read at each multiple of four below 64.
         unsafe {
             // There is only a signed comparison; turning the top bit keeps the order.
             let top = _mm256_set1_epi64x(i64::MIN);
-            let lows = _mm256_xor_si256(_mm256_set1_epi64x(low as i64), top);
-            let highs = _mm256_xor_si256(_mm256_set1_epi64x(high as i64), top);
             for part in 0..16 {
                 let codes = _mm256_loadu_si256(codes.as_ptr().add(part * 4).cast());
                 let codes = _mm256_xor_si256(codes, top);
-                let below = _mm256_cmpgt_epi64(lows, codes);
-                let above = _mm256_cmpgt_epi64(codes, highs);
-                let outside = _mm256_castsi256_pd(_mm256_or_si256(below, above));
-                bits |= u64::from(!_mm256_movemask_pd(outside) as u8 & 15) << (part * 4);
+                let within = any_of(ranges, |low, high| {
+                    let lows = _mm256_xor_si256(_mm256_set1_epi64x(low as i64), top);
+                    let highs = _mm256_xor_si256(_mm256_set1_epi64x(high as i64), top);
+                    let below = _mm256_cmpgt_epi64(lows, codes);
+                    let above = _mm256_cmpgt_epi64(codes, highs);
+                    let all = _mm256_set1_epi64x(-1);
+                    _mm256_andnot_si256(_mm256_or_si256(below, above), all)
+                });
+                let within = _mm256_movemask_pd(_mm256_castsi256_pd(within));
+                bits |= u64::from(within as u8) << (part * 4);
             }
         }
         bits
+    }
+
+    /// The union of what `within` gives for each range: lanes of ones. Ranges are put together
+    /// before their bits are taken out of the lanes, which is the slower part.
+    #[inline(always)]
+    fn any_of<T: Copy>(ranges: &[(T, T)], within: impl Fn(T, T) -> __m256i) -> __m256i {
+        // SAFETY: the build targets a machine with AVX2.
+        unsafe {
+            let none = _mm256_setzero_si256();
+            let add = |any, range: &(T, T)| _mm256_or_si256(any, within(range.0, range.1));
+            ranges.iter().fold(none, add)
+        }
     }
 }

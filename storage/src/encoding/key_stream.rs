@@ -2,7 +2,8 @@
 //! streams; so are the codes of a dictionary and the lengths of texts.
 
 use super::delta::{self, Delta};
-use super::frame_of_reference::{self, FrameOfReference};
+use super::frame_of_reference::{self, FrameOfReference, SINGLE_ROWS_MAX};
+use super::kernel::{COMPRESS_SLACK, Compressed, Lane as _};
 use super::keys::FromKey;
 use super::layout::{Reader, Writer};
 use super::mask::Mask;
@@ -165,7 +166,17 @@ impl KeyStream {
             KeyStream::Raw(_) | KeyStream::Delta(_) | KeyStream::RunLength(_) => {
                 let mut keys: KeyVector = [0; VECTOR_ROWS];
                 self.load(vector, &mut keys);
-                out.extend(mask.rows().map(|row| T::from_key(keys[row])));
+                let selected = mask.count();
+                if selected == VECTOR_ROWS {
+                    out.extend(keys.iter().map(|key| T::from_key(*key)));
+                } else if selected <= SINGLE_ROWS_MAX {
+                    out.extend(mask.rows().map(|row| T::from_key(keys[row])));
+                } else {
+                    let keys = keys.map(|key| key as u64);
+                    let mut together: Compressed<u64> = [0; VECTOR_ROWS + COMPRESS_SLACK];
+                    let count = u64::compress(&keys, mask.words(), &mut together);
+                    out.extend(together[..count].iter().map(|key| T::from_key(*key as i64)));
+                }
             }
         }
     }

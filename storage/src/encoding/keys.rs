@@ -8,6 +8,8 @@
 //!
 //! Decimals of more than 18 digits have keys when the values of the chunk fit 64 bits.
 
+use std::mem::MaybeUninit;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
@@ -16,6 +18,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::NullBuffer;
 
+use super::kernel::{self, WIDENED_AT_ONCE};
 use crate::schema::ColumnType;
 
 /// Negative NaN patterns of a double lie below -infinity; the keys of DOUBLE PRECISION are turned by
@@ -57,6 +60,14 @@ pub(super) fn key_real(key: i64) -> f32 {
 pub(super) trait FromKey: Copy + Default {
     /// The value of `key`.
     fn from_key(key: i64) -> Self;
+
+    /// Writes the values of the keys of `codes` to `out`, which has as many slots.
+    #[inline(always)]
+    fn write_keys<C: Copy>(codes: &[C], key: impl Fn(C) -> i64, out: &mut [MaybeUninit<Self>]) {
+        for (slot, code) in out.iter_mut().zip(codes) {
+            slot.write(Self::from_key(key(*code)));
+        }
+    }
 }
 
 macro_rules! from_key_by_cast {
@@ -70,7 +81,26 @@ macro_rules! from_key_by_cast {
     )*};
 }
 
-from_key_by_cast!(i16, i32, i64, i128, u16, u32);
+from_key_by_cast!(i16, i32, i64, u16, u32);
+
+impl FromKey for i128 {
+    #[inline(always)]
+    fn from_key(key: i64) -> i128 {
+        i128::from(key)
+    }
+
+    #[inline(always)]
+    fn write_keys<C: Copy>(codes: &[C], key: impl Fn(C) -> i64, out: &mut [MaybeUninit<i128>]) {
+        let (blocks, rest) = codes.as_chunks::<WIDENED_AT_ONCE>();
+        let (slots, last_slots) = out.as_chunks_mut::<WIDENED_AT_ONCE>();
+        for (slots, codes) in slots.iter_mut().zip(blocks) {
+            kernel::write_wide(codes.map(&key), slots);
+        }
+        for (slot, code) in last_slots.iter_mut().zip(rest) {
+            slot.write(i128::from(key(*code)));
+        }
+    }
+}
 
 /// Booleans travel as bytes until they become bits.
 impl FromKey for u8 {
