@@ -62,6 +62,7 @@ impl Start {
     fn config(self) -> Result<Config> {
         let mut file = FileConfig::read(self.config.as_deref())?;
         file.profile = self.profile.or(file.profile);
+        file.cluster.copies = self.copies.or(file.cluster.copies);
         let profile = file.profile.unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(SLICES_MIN, usize::from);
         // What a data directory was made with stays: another profile does not change it.
@@ -74,8 +75,6 @@ impl Start {
         if self.nodes > 1 && self.slices.is_some_and(|asked| asked < SLICES_MIN) {
             bail!("each of several nodes needs at least {SLICES_MIN} slices");
         }
-        let mut file = FileConfig::read(self.config.as_deref())?;
-        file.cluster.copies = self.copies.or(file.cluster.copies);
         Ok(Config {
             data_dir: self.data_dir,
             listen: self.listen,

@@ -32,7 +32,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::scalar::ScalarValue;
 use sql::statement::Statement;
 
-use crate::error::{Error, Result, code};
+use crate::error::Result;
 use crate::pgwire::backend::{Execution, Prepared};
 use crate::session::{Session, SessionStatement};
 
