@@ -183,7 +183,8 @@ mod tests {
         old.execute_batch(SCHEMA_OF_USERS).unwrap();
         old.execute_batch(
             "INSERT INTO meta VALUES ('format', 2), ('next_xid', 1), ('next_oid', 8),
-             ('next_segment', 1); INSERT INTO users VALUES ('before', 7, 'v', 1);",
+             ('next_segment', 1); INSERT INTO users VALUES ('before', 7, 'v', 1);
+             INSERT INTO schemas VALUES ('it''s', 6, 'before');",
         )
         .unwrap();
         let image = old.serialize(MAIN_DB).unwrap().to_vec();
