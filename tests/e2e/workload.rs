@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Config};
 
 use crate::native::digits;
 use crate::psql::endless_query;
+use crate::raw_wire::{Raw, query};
 use crate::support::cluster::{Cluster, Options, connect};
 
 /// However loaded the machine is, what is awaited comes before this.
@@ -297,9 +298,10 @@ async fn waiting_and_running_queries_can_be_cancelled() {
     assert_eq!(number(&admin, &ended).await, 1);
     assert_eq!(waiting.end().await.0, "57014");
 
-    let gone = Endless::start(&address, "").await;
+    let mut gone = Raw::logged_in(&cluster.address);
+    gone.send(&query(&endless_query()));
     until(&admin, QUEUED, 1).await;
-    gone.ended.abort();
+    drop(gone);
     until(&admin, QUEUED, 0).await;
 
     // A superuser's own queue is free while all others are full.
@@ -307,8 +309,8 @@ async fn waiting_and_running_queries_can_be_cancelled() {
     other.batch_execute("SET query_group TO 'superuser'").await.unwrap();
     other.simple_query("SELECT count(*) FROM digits").await.unwrap();
 
-    let query = "SELECT max(query) FROM stv_inflight";
-    let query = number(&admin, query).await;
+    let number_of = "SELECT max(query) FROM stv_inflight";
+    let query = number(&admin, number_of).await;
     let (code, message) = running.cancel(&admin).await;
     assert_eq!(code, "57014");
     assert_eq!(message, format!("Query ({query}) canceled on user's request"));
