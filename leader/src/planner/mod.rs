@@ -21,6 +21,7 @@ use compute::memory::configure_memory;
 use compute::plan::delete_rows::RowTarget;
 use compute::plan::dropped_probe::DroppedProbeRule;
 use compute::plan::load::LoadExec;
+use compute::plan::window_text;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionConfig;
@@ -116,7 +117,11 @@ impl Planner {
     pub fn source(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.optimize(plan)?;
         let planned = self.state.query_planner().create_physical_plan(&plan, &self.state);
-        Ok(block_on(planned)?)
+        let planned = block_on(planned)?;
+        match &self.cluster {
+            Some(_) => Ok(planned),
+            None => Ok(window_text::shrink(planned)?),
+        }
     }
 
     /// A plan that writes the rows of a source on the nodes of the cluster and returns the segments

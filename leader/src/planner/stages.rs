@@ -17,6 +17,7 @@ use compute::exchange::{EPOCH_HEADER, MEMORY_HEADER, NodeChannels};
 use compute::layout::Layout;
 use compute::plan::load::LoadExec;
 use compute::plan::slice_scan::SliceScanExec;
+use compute::plan::window_text;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_err};
 use datafusion::execution::SessionStateBuilder;
@@ -97,6 +98,7 @@ impl Stages {
 
     /// Makes a placed plan ready to run. A plan without boundaries is ready.
     pub(super) async fn finish(&self, plan: Plan, session: &dyn Session) -> Result<Plan> {
+        let plan = window_text::shrink(plan)?;
         if !has_boundary(&plan) {
             return Ok(plan);
         }
