@@ -261,7 +261,7 @@ impl Engine {
             schema: Arc::new(entry.table_schema()),
             arrow_schema: marked_schema(entry),
             distribution: match entry.distribution {
-                DistributionStyle::Auto | DistributionStyle::Even => compute::Distribution::Even,
+                DistributionStyle::Even => compute::Distribution::Even,
                 DistributionStyle::All => compute::Distribution::All,
                 DistributionStyle::Key(position) => compute::Distribution::Key(position),
             },

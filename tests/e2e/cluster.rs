@@ -1,6 +1,7 @@
 //! Several compute nodes give the answers of one, and a node that dies gives an error and never a
 //! short answer.
 
+mod automatic;
 mod changed_copies;
 mod explain;
 mod kills;

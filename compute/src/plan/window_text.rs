@@ -6,7 +6,8 @@
 //! the whole input, which no memory pool knows of. Plain strings are copied when they are joined.
 //!
 //! [`shrink`] has text go through such windows as plain strings. Columns that a window function
-//! computes with stay as they are: the function was made for their type.
+//! computes with stay as they are, since it was made for their type, and so do those of PARTITION BY:
+//! the window must see that its input is in their order, which a cast hides.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub fn shrink(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
 
 fn with_plain_text(window: &BoundedWindowAggExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let input = window.input();
-    let kept: HashSet<usize> = window.window_expr().iter().flat_map(computed_columns).collect();
+    let kept: HashSet<usize> = window.window_expr().iter().flat_map(kept_columns).collect();
     // A FILTER is no part of the expressions that can be asked for.
     let has_filter = window.window_expr().iter().any(|expr| expr.name().contains("FILTER"));
     let schema = input.schema();
@@ -68,12 +69,12 @@ fn with_plain_text(window: &BoundedWindowAggExec) -> Result<Option<Arc<dyn Execu
     Ok(Some(views))
 }
 
-/// Columns that are more to the window than a key.
-fn computed_columns(window: &Arc<dyn WindowExpr>) -> Vec<usize> {
+/// Columns that are more to the window than something to order by or to hand on.
+fn kept_columns(window: &Arc<dyn WindowExpr>) -> Vec<usize> {
     let all = window.all_expressions();
-    let keys = all.partition_by_exprs.iter().chain(&all.order_by_exprs);
-    let computed = keys.filter(|key| !key.is::<Column>()).chain(&all.args);
-    computed.flat_map(collect_columns).map(|column| column.index()).collect()
+    let computed = all.order_by_exprs.iter().filter(|key| !key.is::<Column>());
+    let kept = computed.chain(&all.partition_by_exprs).chain(&all.args);
+    kept.flat_map(collect_columns).map(|column| column.index()).collect()
 }
 
 /// All columns, some of them cast to another type.

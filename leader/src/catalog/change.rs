@@ -9,7 +9,7 @@ use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use super::{GroupEntry, SchemaEntry, Snapshot, TableEntry, UserEntry};
+use super::{DistributionStyle, GroupEntry, SchemaEntry, Snapshot, TableEntry, UserEntry};
 use crate::error::{Error, Result, code};
 
 /// One change.
@@ -25,6 +25,8 @@ pub enum Change {
     DropTable(TableId),
     /// Rows were added: the segments become visible with the commit.
     AddSegments(TableId, Vec<(SliceId, Arc<SegmentInfo>)>),
+    /// The rows of a DISTSTYLE AUTO table live there from now on.
+    Place(TableId, DistributionStyle),
     /// TRUNCATE: no row is left.
     Truncate(TableId),
     /// Rows were deleted.
@@ -79,6 +81,7 @@ impl Snapshot {
             Change::CreateTable(entry) => self.create_table(entry),
             Change::DropTable(id) => self.drop_table(*id),
             Change::AddSegments(id, segments) => self.add_segments(*id, segments),
+            Change::Place(id, style) => self.place(*id, *style),
             Change::Truncate(id) => self.truncate(*id),
             Change::DeleteRows(id, deletions) => self.delete_rows(*id, deletions),
             Change::Rewrite(id, rewritten) => self.rewrite(*id, rewritten),
@@ -148,6 +151,16 @@ impl Snapshot {
             assert!(index < entry.slices.len(), "a segment belongs to a slice of its table");
             entry.slices[index].push(Arc::clone(segment));
         }
+        Ok(())
+    }
+
+    fn place(&mut self, id: TableId, style: DistributionStyle) -> Result<()> {
+        let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        let is_empty = entry.slices.iter().all(Vec::is_empty);
+        if !entry.is_automatic || !is_empty && matches!(style, DistributionStyle::Key(_)) {
+            return Err(Error::Internal(format!("table {} cannot be placed anew", id.0)));
+        }
+        entry.distribution = style;
         Ok(())
     }
 

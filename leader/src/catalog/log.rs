@@ -284,6 +284,7 @@ impl CatalogLog {
                 name: row.get(2)?,
                 owner: row.get(3)?,
                 distribution: distribution_from(&style, distkey)?,
+                is_automatic: style.starts_with(AUTO),
                 sort_key: positions_from(&row.get::<_, String>(6)?)?,
                 constraints: constraint::from_json(&row.get::<_, String>(7)?, columns.len())?,
                 columns,
@@ -421,6 +422,11 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
                 }
             }
         }
+        Change::Place(id, style) => {
+            let (style, distkey) = distribution_text(*style, true)?;
+            let sql = "UPDATE tables SET diststyle = ?2, distkey = ?3 WHERE oid = ?1";
+            writer.run(sql, params![id.0, style, distkey])?;
+        }
         Change::Truncate(id) => {
             writer.run("DELETE FROM segments WHERE table_oid = ?1", params![id.0])?;
         }
@@ -471,7 +477,7 @@ fn delete_segment(writer: &mut Writer<'_>, segment: SegmentId) -> Result<()> {
 }
 
 fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
-    let (style, distkey) = distribution_text(entry.distribution)?;
+    let (style, distkey) = distribution_text(entry.distribution, entry.is_automatic)?;
     let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let constraints = constraint::to_json(&entry.constraints)?;
     let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
@@ -519,18 +525,26 @@ fn write_next_ids(writer: &mut Writer<'_>, next: NextIds) -> Result<()> {
     writer.run(sql, params!["next_segment", integer(next.segment)?])
 }
 
-fn distribution_text(style: DistributionStyle) -> Result<(&'static str, Option<u32>)> {
-    Ok(match style {
-        DistributionStyle::Auto => ("AUTO", None),
+/// How the text of an automatic style begins.
+const AUTO: &str = "AUTO";
+
+fn distribution_text(
+    style: DistributionStyle,
+    is_automatic: bool,
+) -> Result<(String, Option<u32>)> {
+    let (text, distkey) = match style {
         DistributionStyle::Even => ("EVEN", None),
         DistributionStyle::All => ("ALL", None),
         DistributionStyle::Key(position) => ("KEY", Some(count(position)?)),
-    })
+    };
+    let text = if is_automatic { format!("{AUTO} {text}") } else { text.to_owned() };
+    Ok((text, distkey))
 }
 
 fn distribution_from(style: &str, distkey: Option<u32>) -> Result<DistributionStyle> {
-    match (style, distkey) {
-        ("AUTO", None) => Ok(DistributionStyle::Auto),
+    match (style.trim_start_matches(AUTO).trim_start(), distkey) {
+        // As it was written before there was a choice.
+        ("", None) => Ok(DistributionStyle::Even),
         ("EVEN", None) => Ok(DistributionStyle::Even),
         ("ALL", None) => Ok(DistributionStyle::All),
         ("KEY", Some(position)) => Ok(DistributionStyle::Key(position as usize)),

@@ -15,8 +15,6 @@ use crate::error::{Error, Result};
 /// Where the rows of a table live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DistributionStyle {
-    /// DISTSTYLE AUTO: placed EVEN now; the choice may change with the table.
-    Auto,
     /// DISTSTYLE EVEN: round robin.
     Even,
     /// DISTSTYLE ALL: one whole copy on each node.
@@ -57,6 +55,8 @@ pub struct TableEntry {
     pub columns: Vec<TableColumn>,
     /// Where its rows live.
     pub distribution: DistributionStyle,
+    /// DISTSTYLE AUTO: where they live may change when the table grows.
+    pub is_automatic: bool,
     /// Positions of the compound sort key's columns.
     pub sort_key: Vec<usize>,
     /// PRIMARY KEY, UNIQUE and REFERENCES: informational, as in Redshift.

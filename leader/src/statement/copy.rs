@@ -16,7 +16,7 @@ use sql::statement::{Authorization, Copy, CopyFormat};
 use sql::types::SqlType;
 use wlm::{PlanFeatures, QueryKind};
 
-use super::{command, insert};
+use super::{command, insert, placement};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
 use crate::cluster::{self, Cluster, NodeSet, Written};
@@ -48,10 +48,10 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
     // What a load will read is not known before its objects are listed.
     let (seat, _claim) = session.seat(QueryKind::Copy, PlanFeatures::default()).await?;
     let context = seat.context(&engine)?;
-    let written = match &engine.cluster {
+    let (written, entry) = match &engine.cluster {
         Cluster::Alone(node) => {
             let load = load_here(&engine, Arc::clone(node), entry, request, context);
-            insert::shared(run_work(&engine, seat, load).await?)
+            (insert::shared(run_work(&engine, seat, load).await?), Arc::clone(entry))
         }
         Cluster::Nodes(nodes) => {
             let (shared, nodes, target) =
@@ -61,7 +61,7 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
             run_work(&engine, seat, load).await?
         }
     };
-    insert::record(session, entry, written)
+    insert::record(session, &entry, written)
 }
 
 fn load_here(
@@ -86,20 +86,23 @@ fn load_here(
     }
 }
 
-/// The leader lists the objects; each node reads its share of them.
+/// The leader lists the objects; each node reads its share of them. Answers also with the table as
+/// the rows were written for it.
 async fn load_on_nodes(
     engine: &Arc<Engine>,
     nodes: &Arc<NodeSet>,
     entry: &Arc<TableEntry>,
     request: CopyRequest,
     context: Arc<TaskContext>,
-) -> Result<Written> {
+) -> Result<(Written, Arc<TableEntry>)> {
     let layout = nodes.layout();
     let plan = compute::load::plan(request, &engine.object_storage, layout.slices()).await?;
+    let entry = placement::before_write(entry, placement::is_large(0, plan.bytes()));
     let shares = plan.into_shares(layout.nodes());
     let loading = Arc::clone(engine);
     let source: Replan = Arc::new(move || loading.planner.load(shares.clone()));
-    cluster::write_repeatedly(engine, nodes, entry, &source, &context).await
+    let written = cluster::write_repeatedly(engine, nodes, &entry, &source, &context).await?;
+    Ok((written, entry))
 }
 
 /// What parses but is not done yet, by name.

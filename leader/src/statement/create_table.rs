@@ -105,7 +105,8 @@ pub(crate) fn empty_entry() -> TableEntry {
         name: String::new(),
         owner: String::new(),
         columns: Vec::new(),
-        distribution: DistributionStyle::Auto,
+        distribution: DistributionStyle::Even,
+        is_automatic: true,
         sort_key: Vec::new(),
         constraints: Vec::new(),
         placement_fingerprint: 0,
@@ -132,21 +133,31 @@ pub(super) fn finish_entry(
     }
     check_names(entry)?;
     apply_attributes(entry, attributes)?;
+    if entry.is_automatic {
+        entry.distribution = match engine.cluster.layout().nodes() {
+            1 => DistributionStyle::Even,
+            _ => DistributionStyle::All,
+        };
+    }
     entry.placement_fingerprint = compute::placement::fingerprint();
     entry.slices = vec![Vec::new(); engine.cluster.layout().slices()];
     entry.deletions = Deletions::default();
     Ok(())
 }
 
+fn place(entry: &mut TableEntry, style: DistributionStyle) {
+    (entry.distribution, entry.is_automatic) = (style, false);
+}
+
 fn apply_attributes(entry: &mut TableEntry, attributes: &TableAttributes) -> Result<()> {
     match (attributes.dist_style, &attributes.dist_key) {
         (None, None) => {}
         (None | Some(DistStyle::Key), Some(key)) => {
-            entry.distribution = DistributionStyle::Key(entry.position(key)?);
+            place(entry, DistributionStyle::Key(entry.position(key)?));
         }
-        (Some(DistStyle::Auto), None) => entry.distribution = DistributionStyle::Auto,
-        (Some(DistStyle::Even), None) => entry.distribution = DistributionStyle::Even,
-        (Some(DistStyle::All), None) => entry.distribution = DistributionStyle::All,
+        (Some(DistStyle::Auto), None) => entry.is_automatic = true,
+        (Some(DistStyle::Even), None) => place(entry, DistributionStyle::Even),
+        (Some(DistStyle::All), None) => place(entry, DistributionStyle::All),
         (Some(DistStyle::Key), None) => {
             let message = "DISTSTYLE KEY requires a DISTKEY column";
             return Err(Error::statement("42P16", message));

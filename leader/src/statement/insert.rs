@@ -8,7 +8,7 @@ use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
 use wlm::QueryKind;
 
-use super::command;
+use super::{command, placement};
 use crate::catalog::{Change, TableEntry};
 use crate::cluster::{self, Cluster, Written};
 use crate::engine::Engine;
@@ -88,6 +88,9 @@ pub(super) async fn write(
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
     let (planned, seat, _claim) = admit(session, source, kind).await?;
+    // Few rows may become many in a join; then the table is placed anew when they are there.
+    let source_rows = features(&planned.plan, 1).rows;
+    let entry = &placement::before_write(entry, placement::is_large(source_rows, 0));
     let written = match &engine.cluster {
         Cluster::Alone(node) => {
             let (target, node) = (write_target(&engine, node, entry), Arc::clone(node));
@@ -130,8 +133,13 @@ pub(super) fn shared(outcome: WriteOutcome) -> Written {
     Written { segments: segments.collect(), row_count: outcome.row_count }
 }
 
-/// Makes written segments part of the transaction.
+/// Makes written segments part of the transaction; `entry` is the table as they were written for it.
 pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
+    let style = placement::after_write(entry, &written);
+    let view = session.transaction()?.view();
+    if view.table_by_id(entry.id).is_some_and(|known| known.distribution != style) {
+        session.transaction()?.change(Change::Place(entry.id, style))?;
+    }
     session.transaction()?.change(Change::AddSegments(entry.id, written.segments))?;
     Ok(written.row_count)
 }

@@ -15,6 +15,7 @@ mod drop_table;
 mod explain;
 mod group;
 mod insert;
+mod placement;
 mod prepare;
 mod rows;
 mod select;

@@ -69,7 +69,7 @@ fn ddl(entry: &TableEntry) -> String {
     let mut text =
         format!("CREATE TABLE {}.{} (\n{}\n)\n", entry.schema, entry.name, lines.join(",\n"));
     text.push_str(&match entry.distribution {
-        DistributionStyle::Auto => "DISTSTYLE AUTO".to_owned(),
+        _ if entry.is_automatic => "DISTSTYLE AUTO".to_owned(),
         DistributionStyle::Even => "DISTSTYLE EVEN".to_owned(),
         DistributionStyle::All => "DISTSTYLE ALL".to_owned(),
         DistributionStyle::Key(at) => format!("DISTSTYLE KEY DISTKEY ({})", entry.columns[at].name),

@@ -93,6 +93,7 @@ mod tests {
             owner: "o".into(),
             columns: vec![],
             distribution: DistributionStyle::Even,
+            is_automatic: false,
             sort_key: vec![],
             constraints: vec![],
             placement_fingerprint: u64::MAX,

@@ -34,6 +34,7 @@ fn table(id: TableId, layout: Layout) -> TableEntry {
         columns: Vec::new(),
         distribution,
         sort_key: Vec::new(),
+        is_automatic: false,
         constraints: Vec::new(),
         placement_fingerprint: 0,
         slices: vec![Vec::new(); layout.slices()],

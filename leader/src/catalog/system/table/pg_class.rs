@@ -1,12 +1,12 @@
 //! pg_class: the relations, those of the system catalog among them.
 
 use super::{Rows, SystemTable};
-use crate::catalog::DistributionStyle;
 use crate::catalog::constraint::ConstraintKind;
 use crate::catalog::system::SystemCatalog;
 use crate::catalog::system::column::{Kind, bool, char, int2, int4, name, nullable, oid};
 use crate::catalog::system::relation::Relation;
 use crate::catalog::system::value::Value;
+use crate::catalog::{DistributionStyle, TableEntry};
 
 pub(super) const TABLE: SystemTable = SystemTable {
     oid: 1259,
@@ -56,7 +56,7 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
             Relation::User(entry) => (
                 catalog.user_oid(&entry.owner),
                 i64::try_from(entry.row_count()).ok(),
-                style_code(entry.distribution),
+                style_code(entry),
                 entry.constraints.iter().any(|key| key.kind == ConstraintKind::PrimaryKey),
             ),
             Relation::System(_) => (catalog.system_owner(), None, 0, false),
@@ -85,11 +85,13 @@ fn kind(relation: &Relation) -> Value {
 }
 
 /// Redshift's numbers for distribution styles.
-fn style_code(style: DistributionStyle) -> i32 {
-    match style {
+fn style_code(entry: &TableEntry) -> i32 {
+    if entry.is_automatic {
+        return 9;
+    }
+    match entry.distribution {
         DistributionStyle::Even => 0,
         DistributionStyle::Key(_) => 1,
         DistributionStyle::All => 8,
-        DistributionStyle::Auto => 9,
     }
 }
