@@ -187,6 +187,7 @@ fn catalog() -> SystemCatalog {
             column(1, "note", SqlType::VarChar(20), Some("'none'")),
         ],
         distribution: DistributionStyle::Key(0),
+        is_automatic: false,
         sort_key: vec![1, 0],
         constraints: vec![ConstraintEntry {
             oid: 100_004,
