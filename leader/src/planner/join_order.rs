@@ -7,6 +7,9 @@
 //! A semi or anti join (EXISTS, IN) whose left side belongs to the group is a member of it too: it
 //! may run anywhere above the relations it looks at.
 //!
+//! Before, aggregates in a group learn which of their groups can be joined at all
+//! ([`super::group_keys`]).
+//!
 //! The output keeps its columns and their order. A group with a condition that is not
 //! deterministic stays as it is.
 
@@ -20,6 +23,7 @@ use datafusion::logical_expr::{
 };
 
 use super::cardinality::{Estimate, estimate, inner_rows, joined, key_distinct};
+use super::group_keys::{Keys, is_cheap, restrict};
 
 /// Up to here all orders are looked at.
 const RELATIONS_EXACT_MAX: usize = 11;
@@ -31,6 +35,9 @@ const BUILD_WEIGHT: f64 = 2.0;
 const SELECTIVITY_ACROSS: f64 = 0.25;
 /// A cross product costs this much more per row than a join.
 const CROSS_WEIGHT: f64 = 10.0;
+
+/// An aggregate is told which groups it can leave out if there are so many for each that is wanted.
+const GROUPS_PER_KEY_MIN: f64 = 4.0;
 
 /// A set of relations of a group, a bit each.
 type Set = u64;
@@ -119,7 +126,9 @@ impl Group {
             conditions: Vec::new(),
             existences: Vec::new(),
         };
-        group.with_conditions(expressions, joins)
+        let Some(mut group) = group.with_conditions(expressions, joins)? else { return Ok(None) };
+        group.restrict_aggregates()?;
+        Ok(Some(group))
     }
 
     fn with_conditions(mut self, expressions: Vec<Expr>, joins: Vec<Join>) -> Result<Option<Self>> {
@@ -174,6 +183,111 @@ impl Group {
             }
         }
         (set != 0).then_some(set)
+    }
+
+    /// Keeps aggregates from making groups that others rule out: see [`super::group_keys`].
+    fn restrict_aggregates(&mut self) -> Result<()> {
+        self.restrict_tested_aggregates()?;
+        for at in 0..self.relations.len() {
+            for column in self.relations[at].schema().columns() {
+                let groups = self.estimates[at].distinct(&column);
+                let rows_max = groups / GROUPS_PER_KEY_MIN;
+                let Some(keys) = self.few_values(Some(at), &column, rows_max)? else { continue };
+                if let Some(restricted) = restrict(&self.relations[at], &column, &keys)? {
+                    self.estimates[at] = estimate(&restricted);
+                    self.relations[at] = restricted;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for aggregates that rows are only tested against. A row that is ruled out anyway may
+    /// pass or fail the test.
+    fn restrict_tested_aggregates(&mut self) -> Result<()> {
+        for at in 0..self.existences.len() {
+            let join = &self.existences[at].join;
+            let groups = estimate(&join.right);
+            let keys = join.on.iter().find_map(|(left, right)| {
+                let (Expr::Column(left), Expr::Column(right)) = (left, right) else { return None };
+                let rows_max = groups.distinct(right) / GROUPS_PER_KEY_MIN;
+                let keys = self.few_values(None, left, rows_max).transpose()?;
+                Some(keys.map(|keys| (right.clone(), keys)))
+            });
+            let Some((column, keys)) = keys.transpose()? else { continue };
+            if let Some(restricted) = restrict(&join.right, &column, &keys)? {
+                self.existences[at].join.right = Arc::new(restricted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The smallest relation, other than `at`, with the values that a column has in the output, if it
+    /// has at most so many rows.
+    fn few_values(
+        &self,
+        at: Option<usize>,
+        column: &Column,
+        rows_max: f64,
+    ) -> Result<Option<Keys>> {
+        let equal = self.equal_columns(column);
+        let mut best: Option<(f64, Keys)> = None;
+        let mut offer = |rows: f64, keys: Keys| {
+            if rows <= rows_max && best.as_ref().is_none_or(|(known, _)| rows < *known) {
+                best = Some((rows, keys));
+            }
+        };
+        for column in &equal {
+            let Some(other) = self.relation_of(column).filter(|other| Some(*other) != at) else {
+                continue;
+            };
+            if is_cheap(&self.relations[other]) {
+                let plan = self.with_own_conditions(other)?;
+                offer(self.leaf(other).estimate.rows, Keys { plan, column: column.clone() });
+            }
+        }
+        for Existence { join, .. } in &self.existences {
+            if join.join_type != JoinType::LeftSemi || !is_cheap(&join.right) {
+                continue;
+            }
+            for (left, right) in &join.on {
+                if let (Expr::Column(left), Expr::Column(right)) = (left, right)
+                    && equal.contains(left)
+                {
+                    let keys = Keys { plan: (*join.right).clone(), column: right.clone() };
+                    offer(estimate(&join.right).rows, keys);
+                }
+            }
+        }
+        Ok(best.map(|(_, keys)| keys))
+    }
+
+    fn with_own_conditions(&self, at: usize) -> Result<LogicalPlan> {
+        let relation = self.relations[at].clone();
+        let own = self.conditions.iter().filter(|condition| condition.needs == 1 << at);
+        match conjunction(own.map(|condition| condition.expression.clone())) {
+            Some(own) => Ok(LogicalPlan::Filter(Filter::try_new(own, Arc::new(relation))?)),
+            None => Ok(relation),
+        }
+    }
+
+    /// The columns that are equal to this one in every row of the output.
+    fn equal_columns(&self, column: &Column) -> Vec<Column> {
+        let mut equal = vec![column.clone()];
+        let mut looked_at = 0;
+        while let Some(known) = equal.get(looked_at).cloned() {
+            looked_at += 1;
+            for (left, _, right, _) in self.conditions.iter().flat_map(|c| &c.equality) {
+                let (Expr::Column(left), Expr::Column(right)) = (left, right) else { continue };
+                for (from, to) in [(left, right), (right, left)] {
+                    if *from == known && !equal.contains(to) {
+                        equal.push(to.clone());
+                    }
+                }
+            }
+        }
+        equal
     }
 
     fn members(&self) -> usize {

@@ -7,6 +7,7 @@
 mod cardinality;
 mod distribution;
 pub(crate) mod explain;
+mod group_keys;
 mod join_order;
 mod large_limit;
 mod motion;
