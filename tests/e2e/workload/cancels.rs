@@ -21,7 +21,8 @@ const SLOTS: usize = 4;
 /// The longest that a statement runs before it is cancelled.
 const PAUSE_MAX_US: u64 = 60_000;
 
-/// Statements that each spend their time in another operator. `big` has 300,000 rows.
+/// Statements that each spend their time in another operator. `big` has 300,000 rows, `more` five
+/// times as many.
 const STATEMENTS: [&str; 14] = [
     // hash join with many matches
     "SELECT count(*) FROM big x JOIN big y ON x.w = y.w",
@@ -34,10 +35,9 @@ const STATEMENTS: [&str; 14] = [
     // aggregation
     "SELECT max(c) FROM (SELECT t || x.d AS t, count(*) AS c FROM big, digits x GROUP BY 1) q",
     // sort
-    "SELECT max(t) FROM (SELECT t FROM big, digits x ORDER BY t, n, x.d LIMIT 2900000) q",
+    "SELECT max(t) FROM (SELECT t FROM big ORDER BY reverse(t), n, r LIMIT 290000) q",
     // window
-    "SELECT max(s) FROM (SELECT sum(n) OVER (PARTITION BY w ORDER BY t, x.d) AS s
-     FROM big, digits x) q",
+    "SELECT max(s) FROM (SELECT sum(n) OVER (PARTITION BY w ORDER BY r, n) AS s FROM more) q",
     // set operation
     "SELECT count(*) FROM (SELECT n, t FROM big UNION SELECT n + x.d, t FROM big, digits x) q",
     // patterns
@@ -125,6 +125,8 @@ async fn make_tables(admin: &Client) {
          'some text of a row ' || (n * 7919 % 300007)::varchar AS t FROM ({numbers}) q"
     );
     admin.batch_execute(&big).await.unwrap();
+    let more = "CREATE TABLE more DISTKEY(n) AS SELECT big.* FROM big, digits x WHERE x.d < 5";
+    admin.batch_execute(more).await.unwrap();
     admin
         .batch_execute("CREATE TABLE sink (LIKE big); INSERT INTO sink SELECT * FROM big")
         .await
