@@ -117,38 +117,6 @@ async fn queries_that_need_more_memory_than_there_is_spill() {
     assert_eq!(rows, 2_000_000);
 }
 
-/// A million and a half rows with text, divided among slices and sorted in 256 MiB.
-#[tokio::test]
-async fn sorts_of_text_need_no_more_than_their_rows() {
-    let cluster = with_memory(256 << 20);
-    let client = cluster.connect().await;
-    digits(&client).await;
-    let numbers = "SELECT a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d + 100000 * f.d AS n
-        FROM digits a, digits b, digits c, digits d, digits e, digits f WHERE f.d < 3";
-    let rows = format!(
-        "CREATE TABLE texts DISTKEY(n) AS SELECT n, n % 1000 AS w,
-         'some text of a row ' || (n * 7919 % 300007)::varchar AS t
-         FROM ({numbers}) q, digits x WHERE x.d < 5"
-    );
-    client.batch_execute(&rows).await.unwrap();
-    let windows = [
-        ("PARTITION BY w ORDER BY t, n", 1500),
-        ("PARTITION BY t ORDER BY n", 5),
-        ("ORDER BY t, n", 1_500_000),
-    ];
-    for (window, largest) in windows {
-        let sql = format!(
-            "SELECT count(*), count(DISTINCT t), sum(length(t))::bigint, max(r)::bigint
-             FROM (SELECT t, row_number() OVER ({window}) AS r FROM texts) q"
-        );
-        let row = client.query_one(&sql, &[]).await.unwrap();
-        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1_500_000, 300_000), "{window}");
-        let lengths = "SELECT sum(length(t))::bigint FROM texts";
-        let lengths: i64 = client.query_one(lengths, &[]).await.unwrap().get(0);
-        assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (lengths, largest), "{window}");
-    }
-}
-
 /// A join whose hash table cannot fit ends in an error, frees its memory, and harms nobody.
 #[tokio::test]
 async fn a_query_that_cannot_have_its_memory_is_refused() {
