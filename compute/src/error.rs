@@ -47,6 +47,14 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// Another leader has taken over the node, or this one's catalog is older than the node's copy.
+    #[error("compute node {node} refuses this leader: {reason}")]
+    Replaced {
+        /// The node's address.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
     /// A node could not write what the leader asked for; the statement fails.
     #[error("compute node {node}: {reason}")]
     Write {
@@ -84,6 +92,7 @@ impl Error {
             | Self::Certificate { .. }
             | Self::ClusterPort(_)
             | Self::Control { .. }
+            | Self::Replaced { .. }
             | Self::Rewrite(_)
             | Self::GivenUp
             | Self::NoSuchNode { .. } => "XX000",

@@ -122,6 +122,7 @@ impl NodeService {
         }
         reply.boot = self.boot;
         reply.epoch = self.epoch.load(Ordering::Acquire);
+        reply.is_replaced = !reply.error.is_empty() && self.is_replaced(epoch, &reply.error);
         reply
     }
 
@@ -212,6 +213,14 @@ impl NodeService {
         place().map_err(storage_error)
     }
 
+    /// Whether a request was refused because its leader is not the last one any more.
+    fn is_replaced(&self, epoch: u64, error: &str) -> bool {
+        let known = self.epoch.load(Ordering::Acquire);
+        let kept = Membership::read(self.node.io().as_ref(), self.node.data_dir());
+        let kept = kept.ok().flatten().map_or(0, |own| own.epoch);
+        epoch != 0 && (epoch < known.max(kept) || error == OLDER_CATALOG)
+    }
+
     /// Whether a leader of this epoch may ask.
     pub(crate) fn check_leader(&self, epoch: u64) -> Result<()> {
         let refused = |reason| format!("compute node {}: {reason}", self.node.id());
@@ -236,6 +245,7 @@ impl NodeService {
 
     fn open(&self, epoch: u64, open: &OpenNode, swept: &mut u64) -> Result<u64, String> {
         self.check_layout(open)?;
+        self.check_catalog(open)?;
         self.join(epoch, open)?;
         let first = SegmentId(open.first_segment);
         if self.epoch.fetch_max(epoch, Ordering::AcqRel) != epoch {
@@ -271,6 +281,20 @@ impl NodeService {
             return Err("it places rows by another hash; use the same build everywhere".to_owned());
         }
         Ok(())
+    }
+
+    /// A leader writes to its own catalog before it has that copied: one that comes with less is from
+    /// an old disk.
+    fn check_catalog(&self, open: &OpenNode) -> Result<(), String> {
+        let membership = Membership::read(self.node.io().as_ref(), self.node.data_dir())?;
+        if membership.is_none_or(|own| own.cluster != open.cluster) {
+            return Ok(());
+        }
+        let copy = self.catalog_directory().read()?;
+        match copy.is_some_and(|copy| copy.last().1 > open.catalog_number) {
+            true => Err(OLDER_CATALOG.to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Belongs to the leader's cluster from now on, unless it belongs to another one, or the leader
@@ -356,6 +380,9 @@ impl NodeService {
 fn removed(removed: Result<u64, String>) -> Result<Done, String> {
     Ok(Done { removed: removed?, files: Vec::new() })
 }
+
+/// What a leader is told whose catalog was put back to an earlier state.
+const OLDER_CATALOG: &str = "the leader's catalog is older than the copy here";
 
 fn taken_over(epoch: u64) -> String {
     format!("a leader with epoch {epoch} has taken over")

@@ -93,6 +93,7 @@ impl Engine {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let mut log = CatalogLog::open(&config.catalog_path())?;
+        check_shape(&config, &mut log)?;
         // What nodes must have is asked when they are watched, and then the manager is there.
         let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());
         let known: Known = {
@@ -361,6 +362,29 @@ fn open_workload(
     }
 }
 
+/// Rows were placed for a number of nodes and slices: with others they would not be found.
+fn check_shape(config: &Config, log: &mut CatalogLog) -> Result<()> {
+    let asked = match config.file.cluster.nodes.is_empty() {
+        true => (1, config.slices),
+        false => {
+            let layout = config.file.cluster.layout()?;
+            (layout.nodes(), layout.slices_per_node())
+        }
+    };
+    let made_with = log.shape(asked.0, asked.1)?;
+    if made_with == asked {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "the data directory {} was made with {} nodes of {} slices, not {} of {}",
+        config.data_dir.display(),
+        made_with.0,
+        made_with.1,
+        asked.0,
+        asked.1
+    )))
+}
+
 /// The one node of a cluster, in this process.
 fn open_node(config: &Config) -> Result<Arc<Node>> {
     let layout = Layout::new(1, config.slices)
@@ -395,6 +419,7 @@ fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<
         runtime: runtime_env(&limits)?,
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
+        catalog_number: log.number()?,
     };
     Ok(NodeSet::new(parts, known))
 }

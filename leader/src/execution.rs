@@ -126,7 +126,7 @@ where
             (Ok(Attended::MustRestart), None) => {
                 return Err(Error::Internal("no plan to restart".into()));
             }
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => return Err(told(engine, error, has_returned)),
             (Err(error), Some(_)) if has_returned => {
                 return Err(told(engine, error, has_returned));
             }

@@ -55,11 +55,15 @@ pub async fn execute(
         return statement::end_block(session, &statement.statement).await;
     }
     session.check_not_failed()?;
-    let result = tokio::select! {
+    let mut result = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::Canceled),
         result = statement::run(session, statement, parameters) => result,
     };
+    // Once begun a commit goes on whoever waits, and so its outcome must be told.
+    if session.takes_commit_after_statement() && result.is_ok() {
+        result = session.commit_and_go_on().await.and(result);
+    }
     result.map_err(|error| {
         session.engine().transactions.fence_after(&error);
         session.named(error)

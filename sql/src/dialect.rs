@@ -214,6 +214,9 @@ fn approximate(parser: &mut Parser<'_>) -> Option<std::result::Result<Expr, Pars
     Some(parser.parse_prefix())
 }
 
+/// Characters that only names of our own hold: no text can name what they name.
+const RESERVED: [char; 2] = ['\u{1e}', '\u{1f}'];
+
 /// Splits the text into tokens and folds identifiers.
 pub(crate) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
     tokens_of(text, Tokenizer::new(&DIALECT, text))
@@ -237,6 +240,9 @@ fn tokens_of(text: &str, mut tokenizer: Tokenizer<'_>) -> Result<Vec<TokenWithSp
             token.token = Token::SingleQuotedString(std::mem::take(text));
         }
         if let Token::Word(word) = &mut token.token {
+            if word.value.contains(RESERVED) {
+                return Err(Error::syntax("an identifier holds a control character"));
+            }
             word.value = word.value.to_lowercase();
             // As in Redshift a longer name means its first bytes.
             if word.value.len() > IDENTIFIER_BYTES_MAX {

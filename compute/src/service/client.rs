@@ -85,6 +85,8 @@ pub struct OpenRequest {
     pub first_segment: SegmentId,
     /// The cluster's own number, which the node must know or learn.
     pub cluster: u64,
+    /// The number of the last write to the leader's catalog: a node with a copy of a later one refuses.
+    pub catalog_number: u64,
 }
 
 impl NodeClient {
@@ -112,6 +114,7 @@ impl NodeClient {
             tables: request.known.into_iter().map(table).collect(),
             first_segment: request.first_segment.0,
             cluster: request.cluster,
+            catalog_number: request.catalog_number,
         };
         let reply = self.ask(Action::Open(open), OPEN_TIMEOUT).await?;
         Ok((reply.boot, reply.removed))
@@ -269,6 +272,9 @@ impl NodeClient {
             Ok(Err(error)) => return Err(failed(error.strip_backtrace())),
             Ok(Ok(reply)) => reply,
         };
+        if reply.is_replaced {
+            return Err(Error::Replaced { node: self.node_name(), reason: reply.error });
+        }
         match (reply.error.is_empty(), reply.sqlstate.is_empty()) {
             (true, _) => Ok(reply),
             (false, true) => Err(failed(reply.error)),

@@ -71,6 +71,9 @@ pub(crate) struct OpenNode {
     /// The cluster, whatever its leader.
     #[prost(fixed64, tag = "7")]
     pub(crate) cluster: u64,
+    /// The number of the last write to the leader's catalog.
+    #[prost(uint64, tag = "8")]
+    pub(crate) catalog_number: u64,
 }
 
 /// The files of a table that the catalog knows, by their numbers.
@@ -360,6 +363,9 @@ pub(crate) struct ControlReply {
     /// What was rewritten.
     #[prost(message, repeated, tag = "10")]
     pub(crate) rewritten: Vec<RewrittenProto>,
+    /// The error is that the leader is not the last one any more.
+    #[prost(bool, tag = "11")]
+    pub(crate) is_replaced: bool,
 }
 
 /// A file of a table.

@@ -32,6 +32,7 @@ fn open(fixture: &Fixture, first_segment: u64, tables: &[&TableVersion]) -> Open
         tables: tables.iter().map(table).collect(),
         first_segment,
         cluster: CLUSTER,
+        catalog_number: u64::MAX,
     }
 }
 

@@ -23,8 +23,8 @@ pub enum Change {
     CreateTable(Arc<TableEntry>),
     /// DROP TABLE
     DropTable(TableId),
-    /// Rows were added: the segments become visible with the commit.
-    AddSegments(TableId, Vec<(SliceId, Arc<SegmentInfo>)>),
+    /// Rows were added, placed in this style: the segments become visible with the commit.
+    AddSegments(TableId, DistributionStyle, Vec<(SliceId, Arc<SegmentInfo>)>),
     /// The rows of a DISTSTYLE AUTO table live there from now on.
     Place(TableId, DistributionStyle),
     /// TRUNCATE: no row is left.
@@ -80,7 +80,7 @@ impl Snapshot {
             Change::DropSchema(name) => self.drop_schema(name),
             Change::CreateTable(entry) => self.create_table(entry),
             Change::DropTable(id) => self.drop_table(*id),
-            Change::AddSegments(id, segments) => self.add_segments(*id, segments),
+            Change::AddSegments(id, placed, segments) => self.add_segments(*id, *placed, segments),
             Change::Place(id, style) => self.place(*id, *style),
             Change::Truncate(id) => self.truncate(*id),
             Change::DeleteRows(id, deletions) => self.delete_rows(*id, deletions),
@@ -143,9 +143,14 @@ impl Snapshot {
     fn add_segments(
         &mut self,
         id: TableId,
+        placed: DistributionStyle,
         segments: &[(SliceId, Arc<SegmentInfo>)],
     ) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        // Rows that are placed in turn may be anywhere; else all must be where they are looked for.
+        if entry.distribution != DistributionStyle::Even && entry.distribution != placed {
+            return Err(Error::Conflict { table: id, other: None });
+        }
         for (slice, segment) in segments {
             let index = slice.0 as usize;
             assert!(index < entry.slices.len(), "a segment belongs to a slice of its table");
@@ -157,8 +162,15 @@ impl Snapshot {
     fn place(&mut self, id: TableId, style: DistributionStyle) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
         let is_empty = entry.slices.iter().all(Vec::is_empty);
-        if !entry.is_automatic || !is_empty && matches!(style, DistributionStyle::Key(_)) {
-            return Err(Error::Internal(format!("table {} cannot be placed anew", id.0)));
+        // A table never goes back to every node: rows that lie elsewhere would not be read there.
+        let fits = match (entry.distribution, style) {
+            (before, after) if before == after => true,
+            (DistributionStyle::All, DistributionStyle::Even) => true,
+            (DistributionStyle::All, DistributionStyle::Key(_)) => is_empty,
+            _ => false,
+        };
+        if !entry.is_automatic || !fits {
+            return Err(Error::Conflict { table: id, other: None });
         }
         entry.distribution = style;
         Ok(())

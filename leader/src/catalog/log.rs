@@ -236,6 +236,21 @@ impl CatalogLog {
         Ok(id.cast_unsigned())
     }
 
+    /// Nodes and slices of a node that the catalog's tables are divided among: these, if it has none
+    /// yet.
+    pub fn shape(&mut self, nodes: usize, slices_per_node: usize) -> Result<(usize, usize)> {
+        let transaction = self.connection.transaction()?;
+        let mut shape = [("nodes", nodes), ("slices_per_node", slices_per_node)];
+        for (name, value) in &mut shape {
+            let sql = "INSERT OR IGNORE INTO meta VALUES (?1, ?2)";
+            transaction.execute(sql, params![*name, count(*value)?])?;
+            let sql = "SELECT value FROM meta WHERE name = ?1";
+            *value = transaction.query_row(sql, [*name], |row| row.get::<_, u32>(0))? as usize;
+        }
+        transaction.commit()?;
+        Ok((shape[0].1, shape[1].1))
+    }
+
     /// Reads everything that was ever committed.
     pub fn read(&self) -> Result<(Snapshot, NextIds)> {
         let mut snapshot = Snapshot::default();
@@ -330,7 +345,9 @@ impl CatalogLog {
             };
             let bytes = row.get_ref(2)?.as_blob().map_err(|e| damaged(&e))?;
             let info = SegmentInfo::from_bytes(bytes).map_err(|e| damaged(&e))?;
-            snapshot.apply(&Change::AddSegments(table, vec![(slice, Arc::new(info))]))?;
+            let entry = snapshot.table_by_id(table).ok_or_else(|| damaged(&"no table"))?;
+            let placed = entry.distribution;
+            snapshot.apply(&Change::AddSegments(table, placed, vec![(slice, Arc::new(info))]))?;
         }
         Ok(())
     }
@@ -408,7 +425,7 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
         Change::DropTable(id) => {
             writer.run("DELETE FROM tables WHERE oid = ?1", params![id.0])?;
         }
-        Change::AddSegments(id, segments) => {
+        Change::AddSegments(id, _, segments) => {
             for (slice, info) in segments {
                 write_segment(writer, xid, *id, *slice, info)?;
             }

@@ -104,6 +104,9 @@ pub(super) fn from_node(error: compute::error::Error) -> Error {
     if let compute::error::Error::Control { .. } = &error {
         return Error::statement(code::CONNECTION_FAILURE, error.to_string());
     }
+    if let compute::error::Error::Replaced { .. } = &error {
+        return Error::statement(code::CANNOT_CONNECT_NOW, error.to_string());
+    }
     let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR];
     match of_node.into_iter().find(|code| *code == error.sqlstate()) {
         Some(code) => Error::statement(code, error.to_string()),

@@ -2,6 +2,7 @@
 //! before the commit is acknowledged. A node that was away gets all of the catalog when it is back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -59,6 +60,10 @@ impl CatalogCopies for NodeSet {
         }
     }
 
+    fn is_replaced(&self) -> bool {
+        self.members().iter().any(|member| member.is_replaced())
+    }
+
     fn catch_up(&self, log: &mut CatalogLog) {
         match log.number() {
             Ok(number) => drop(self.send(log, number, None)),
@@ -70,6 +75,8 @@ impl CatalogCopies for NodeSet {
 impl NodeSet {
     /// Brings every open node up to commit `number`, which is the log's last; how many have it.
     fn send(&self, log: &mut CatalogLog, number: u64, record: Option<&LogRecord>) -> usize {
+        // Before any node has it: a node that is opened again meanwhile compares it with its copy.
+        self.catalog_number.fetch_max(number, Ordering::AcqRel);
         let mut image = None;
         let mut sends = Vec::new();
         let mut copies = 0;
@@ -139,6 +146,7 @@ async fn send_part(member: &Member, part: Part) -> bool {
     };
     *member.copied.0.lock() = stored.is_ok().then_some(last);
     if let Err(error) = &stored {
+        member.heard(error);
         tracing::warn!(node = member.number, %error, "a node could not copy the catalog");
     }
     stored.is_ok()

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use compute::StoredFile;
@@ -51,6 +51,8 @@ pub struct NodeSetParts {
     pub first_segment: SegmentId,
     /// The cluster's own number, the same for all its leaders.
     pub cluster: u64,
+    /// The number of the last write to the leader's catalog.
+    pub catalog_number: u64,
 }
 
 /// The nodes of a cluster of several.
@@ -59,6 +61,8 @@ pub struct NodeSet {
     runtime: Arc<RuntimeEnv>,
     first_segment: SegmentId,
     cluster: u64,
+    /// The number of the last write to the leader's catalog.
+    pub(super) catalog_number: Arc<AtomicU64>,
     members: Vec<Arc<Member>>,
     copies: Arc<Copies>,
     known: Known,
@@ -87,6 +91,8 @@ pub(super) struct Member {
     pub(super) audit: Notify,
     /// How often the node has said what it has.
     pub(super) audits: watch::Sender<u64>,
+    /// The node has refused this leader for another one.
+    is_replaced: AtomicBool,
 }
 
 /// Something that a node shall remove.
@@ -120,6 +126,7 @@ impl NodeSet {
             runtime: parts.runtime,
             first_segment: parts.first_segment,
             cluster: parts.cluster,
+            catalog_number: Arc::new(AtomicU64::new(parts.catalog_number)),
             turn: AtomicUsize::new(0),
             watches: Mutex::new(JoinSet::new()),
         })
@@ -135,6 +142,7 @@ impl NodeSet {
                 layout: self.nodes.layout,
                 first_segment: self.first_segment,
                 cluster: self.cluster,
+                catalog_number: Arc::clone(&self.catalog_number),
                 known: Arc::clone(&self.known),
                 catch_up: Arc::clone(catch_up),
             };
@@ -336,6 +344,7 @@ impl Member {
             wake: Notify::new(),
             audit: Notify::new(),
             audits: watch::Sender::new(0),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -360,6 +369,19 @@ impl Member {
             self.copies.opened(self.number);
         });
         self.audit.notify_one();
+    }
+
+    /// Notes what an error of the node says of this leader.
+    pub(super) fn heard(&self, error: &compute::error::Error) {
+        let is_replaced = matches!(error, compute::error::Error::Replaced { .. });
+        if is_replaced && !self.is_replaced.swap(true, Ordering::AcqRel) {
+            tracing::error!(node = self.number, %error, "this leader commits nothing any more");
+        }
+    }
+
+    /// Whether the node has refused this leader for another one.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Acquire)
     }
 
     /// The node does not answer: from now on others do its work.

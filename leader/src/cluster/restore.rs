@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 
 /// How long a node may take to answer: it may be starting.
 const WAIT: Duration = Duration::from_secs(30);
+/// Starts that a leader on the lost disk would need to come after the restored one.
+const EPOCHS_AHEAD: u64 = 1 << 32;
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Makes the catalog again in a data directory that has none.
@@ -37,6 +39,16 @@ pub async fn restore_catalog(config: &Config) -> Result<()> {
     if path.try_exists().map_err(io)? {
         let text = format!("{} exists; only a lost catalog is restored", path.display());
         return Err(Error::Config(text));
+    }
+    // SQLite would take what lies beside a catalog for a part of it.
+    for beside in ["-wal", "-shm", "-journal"] {
+        let mut name = path.clone().into_os_string();
+        name.push(beside);
+        let name = std::path::PathBuf::from(name);
+        if name.try_exists().map_err(io)? {
+            let text = format!("{} is left of a catalog; move it away", name.display());
+            return Err(Error::Config(text));
+        }
     }
     let urls = config.file.cluster.urls()?;
     if urls.is_empty() {
@@ -69,8 +81,9 @@ pub async fn restore_catalog(config: &Config) -> Result<()> {
     let (_, commits) = copy.last();
     let CatalogCopy { base, records } = copy;
     let records = records.into_iter().map(log_record).collect::<Result<Vec<_>>>()?;
-    // The leader must come after every other that a node has known.
-    epoch::write(&config.data_dir, last_epoch)?;
+    // The leader must come after every other that a node has known, also after one on the lost disk
+    // that comes back and starts again and again.
+    epoch::write(&config.data_dir, last_epoch + EPOCHS_AHEAD)?;
     rebuild(&path, &base.content, &records)?;
     tracing::info!(commits, nodes = urls.len(), "restored the catalog from the nodes' copies");
     Ok(())

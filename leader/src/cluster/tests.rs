@@ -111,6 +111,7 @@ impl TestCluster {
             runtime: runtime_env(&limits).unwrap(),
             first_segment: SegmentId(1),
             cluster: 1,
+            catalog_number: 0,
         };
         let nodes = NodeSet::new(parts, Arc::new(Wanted::default));
         let catch_up: super::CatchUp = Arc::new(|| {});

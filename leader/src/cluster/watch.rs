@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compute::layout::Layout;
@@ -43,6 +44,8 @@ pub(super) struct Watch {
     pub(super) layout: Layout,
     pub(super) first_segment: SegmentId,
     pub(super) cluster: u64,
+    /// The number of the last write to the leader's catalog.
+    pub(super) catalog_number: Arc<AtomicU64>,
     pub(super) known: Known,
     pub(super) catch_up: CatchUp,
 }
@@ -90,6 +93,7 @@ impl Watch {
             known: self.known_tables(),
             first_segment: self.first_segment,
             cluster: self.cluster,
+            catalog_number: self.catalog_number.load(Ordering::Acquire),
         };
         match self.member.client.open(request).await {
             Ok((boot, removed)) => {
@@ -98,6 +102,7 @@ impl Watch {
                 true
             }
             Err(error) => {
+                self.member.heard(&error);
                 self.member.lose(&error.to_string());
                 false
             }

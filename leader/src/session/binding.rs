@@ -124,7 +124,11 @@ impl Catalog for Binding {
     }
 
     fn target(&self, schema: &str, name: &str) -> Option<ResolvedTable> {
+        let schema = own_schema(Some(schema), self.values.temporary_schema.as_deref())??;
         let entry = self.snapshot.table(schema, name)?;
+        if !self.may_read(entry) {
+            self.denied.lock().get_or_insert_with(|| name.to_owned());
+        }
         Some(ResolvedTable {
             schema: schema.to_owned(),
             name: name.to_owned(),

@@ -98,6 +98,8 @@ pub struct Session {
     temporary: Option<String>,
     /// The implicit transaction has, as far as the wire knows, several statements.
     implicit_is_several: bool,
+    /// The statement commits its transaction.
+    commits_after_statement: bool,
     transaction_start: DateTime<Utc>,
     notices: Vec<Report>,
     /// The ParameterStatus values that the client knows.
@@ -147,6 +149,7 @@ impl Session {
             cursors: Cursors::default(),
             temporary: None,
             implicit_is_several: false,
+            commits_after_statement: false,
             transaction_start: now,
             notices: Vec::new(),
             told: BTreeMap::new(),
@@ -354,7 +357,17 @@ impl Session {
         }
     }
 
-    /// Commits what the transaction did so far and goes on in a new one: TRUNCATE does so.
+    /// Commits when the statement is done, out of reach of a cancel: TRUNCATE does so.
+    pub fn commit_after_statement(&mut self) {
+        self.commits_after_statement = true;
+    }
+
+    /// Whether the statement that is done asked for it.
+    pub fn takes_commit_after_statement(&mut self) -> bool {
+        std::mem::take(&mut self.commits_after_statement)
+    }
+
+    /// Commits what the transaction did so far and goes on in a new one.
     pub async fn commit_and_go_on(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {

@@ -68,6 +68,9 @@ async fn run_once(
         }
         Steps::Merge { matched, insert } => {
             let changed = matched.run(session, &entry).await?;
+            // The first step may have placed an AUTO table anew.
+            let view = session.transaction()?.view();
+            let entry = view.table_by_id(entry.id).map(Arc::clone).unwrap_or(entry);
             let inserted = insert::write(session, &entry, insert, QueryKind::Write).await?;
             Ok(command(format!("MERGE {}", changed + inserted)))
         }
@@ -249,7 +252,8 @@ impl RowsToDelete {
     async fn run(self, session: &mut Session, entry: &Arc<TableEntry>) -> Result<u64> {
         let engine = Arc::clone(session.engine());
         let target = row_target(&engine, entry, self.repeated);
-        let (planned, seat, _claim) = insert::admit(session, self.source, QueryKind::Write).await?;
+        let insert::Admitted { planned, seat, claim: _claim, .. } =
+            insert::admit(session, self.source, QueryKind::Write).await?;
         let rows = match &engine.cluster {
             Cluster::Alone(_) => {
                 let work = move |work: Work| {
@@ -283,7 +287,8 @@ impl RowsToReplace {
     async fn run(self, session: &mut Session, entry: &Arc<TableEntry>) -> Result<u64> {
         let engine = Arc::clone(session.engine());
         let row_target = row_target(&engine, entry, self.repeated);
-        let (planned, seat, _claim) = insert::admit(session, self.source, QueryKind::Write).await?;
+        let insert::Admitted { planned, seat, claim: _claim, .. } =
+            insert::admit(session, self.source, QueryKind::Write).await?;
         let (written, replaced) = match &engine.cluster {
             Cluster::Alone(node) => {
                 let (target, node) = (insert::write_target(&engine, node, entry), Arc::clone(node));

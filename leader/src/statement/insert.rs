@@ -58,12 +58,22 @@ pub(super) async fn parameters(
     .await
 }
 
-/// Plans a source and waits for its turn. The claim is held until the statement is done.
+/// A source whose turn it is.
+pub(super) struct Admitted {
+    pub(super) planned: Planned,
+    pub(super) seat: Seat,
+    /// Rows of the tables that it reads.
+    pub(super) source_rows: u64,
+    /// Held until the statement is done.
+    pub(super) claim: Option<Arc<Claim>>,
+}
+
+/// Plans a source and waits for its turn.
 pub(super) async fn admit(
     session: &mut Session,
     source: Replan,
     kind: QueryKind,
-) -> Result<(Planned, Seat, Option<Arc<Claim>>)> {
+) -> Result<Admitted> {
     let engine = Arc::clone(session.engine());
     let nodes = engine.cluster.layout().nodes();
     let first = Arc::clone(&source);
@@ -73,9 +83,11 @@ pub(super) async fn admit(
         Ok((plan, features))
     })
     .await?;
+    let source_rows = features.rows;
     let (seat, claim) = session.seat(kind, features).await?;
     let is_source = matches!(engine.cluster, Cluster::Nodes(_));
-    Ok((Planned { plan, again: Some(source), is_source }, seat, claim))
+    let planned = Planned { plan, again: Some(source), is_source };
+    Ok(Admitted { planned, seat, source_rows, claim })
 }
 
 /// Waits for its turn, writes the rows of a source into a table and records them in the transaction.
@@ -87,9 +99,9 @@ pub(super) async fn write(
     kind: QueryKind,
 ) -> Result<u64> {
     let engine = Arc::clone(session.engine());
-    let (planned, seat, _claim) = admit(session, source, kind).await?;
+    let Admitted { planned, seat, source_rows, claim: _claim } =
+        admit(session, source, kind).await?;
     // Few rows may become many in a join; then the table is placed anew when they are there.
-    let source_rows = features(&planned.plan, 1).rows;
     let entry = &placement::before_write(entry, placement::is_large(source_rows, 0));
     let written = match &engine.cluster {
         Cluster::Alone(node) => {
@@ -136,11 +148,13 @@ pub(super) fn shared(outcome: WriteOutcome) -> Written {
 /// Makes written segments part of the transaction; `entry` is the table as they were written for it.
 pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
     let style = placement::after_write(entry, &written);
-    let view = session.transaction()?.view();
-    if view.table_by_id(entry.id).is_some_and(|known| known.distribution != style) {
-        session.transaction()?.change(Change::Place(entry.id, style))?;
+    let transaction = session.transaction()?;
+    let known = transaction.view().table_by_id(entry.id).map(|known| known.distribution);
+    if known != Some(style) {
+        transaction.change(Change::Place(entry.id, style))?;
     }
-    session.transaction()?.change(Change::AddSegments(entry.id, written.segments))?;
+    let segments = written.segments;
+    transaction.change(Change::AddSegments(entry.id, entry.distribution, segments))?;
     Ok(written.row_count)
 }
 

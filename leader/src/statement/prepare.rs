@@ -48,7 +48,9 @@ async fn values(
     arguments: Vec<sql::ast::Expr>,
     types: Vec<DataType>,
 ) -> Result<Vec<ScalarValue>> {
-    let binding = session.binding()?;
+    // The statement itself takes the snapshot, after its locks.
+    let peek = session.transaction()?.peek();
+    let binding = session.binding_of(peek);
     on_large_stack(move || {
         let binder = binding.binder();
         let value = |(argument, data_type)| Ok(binder.constant(argument, data_type)?);

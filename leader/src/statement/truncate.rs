@@ -12,6 +12,6 @@ use crate::session::Session;
 pub(super) async fn run(session: &mut Session, name: &TableName) -> Result<Execution> {
     let entry = session.lock_table(name).await?;
     session.transaction()?.change(Change::Truncate(entry.id))?;
-    session.commit_and_go_on().await?;
+    session.commit_after_statement();
     Ok(command("TRUNCATE TABLE"))
 }

@@ -20,6 +20,11 @@ const PERCENT_DEFAULT: u8 = 95;
 /// Rewrites a table, or all, while others go on.
 pub(super) async fn run(session: &mut Session, statement: &Vacuum) -> Result<Execution> {
     session.check_alone("VACUUM")?;
+    // Statements of the same batch of messages are of one transaction too.
+    if !session.transaction()?.is_fresh() {
+        let message = "VACUUM cannot run inside a transaction block";
+        return Err(Error::statement(code::ACTIVE_SQL_TRANSACTION, message));
+    }
     check(statement)?;
     let goal = goal(session, statement);
     let tables = tables(session, statement)?;

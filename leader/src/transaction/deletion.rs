@@ -113,7 +113,7 @@ impl Transaction {
     /// Whether the transaction has written the segment itself.
     fn added(&self, table: TableId, segment: SegmentId) -> bool {
         self.changes.iter().any(|change| {
-            let Change::AddSegments(id, segments) = change else { return false };
+            let Change::AddSegments(id, _, segments) = change else { return false };
             *id == table && segments.iter().any(|(_, added)| added.id == segment)
         })
     }
@@ -133,6 +133,9 @@ impl Transaction {
         let mut new = Vec::new();
         let mut deletions = Vec::with_capacity(planned.len());
         for (planned, apart_from) in planned {
+            if planned.counts_a_row_twice() {
+                return Ok(None);
+            }
             if planned.leaves_nothing() {
                 // Whatever another transaction has deleted is among the rows.
                 if apart_from.is_some() {
@@ -287,6 +290,12 @@ impl Planned {
             base: entry.deletions.get(&segment).map(Arc::clone),
             rows: Arc::clone(rows),
         })
+    }
+
+    /// Whether more rows would be deleted than there are: another transaction deleted some of them.
+    fn counts_a_row_twice(&self) -> bool {
+        let before = self.base.as_ref().map_or(0, |vector| vector.deleted_rows);
+        before + self.rows.len() > self.segment.row_count
     }
 
     /// Whether all rows of the segment are deleted then.

@@ -14,11 +14,11 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
-use super::lock::LockTable;
+use super::lock::{HeldLocks, LockTable};
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
 use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot};
 use crate::cluster::Piece;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, code};
 
 /// Reservations of segment ids that are noted in the log at once.
 const RESERVATIONS_AHEAD: u64 = 16;
@@ -30,6 +30,9 @@ pub trait CatalogCopies: std::fmt::Debug + Send + Sync {
     /// Has what was just written copied, where it can be. It may wait; the log is held meanwhile,
     /// so that copies get every record in its order.
     fn copy(&self, log: &mut CatalogLog, record: &LogRecord);
+
+    /// Whether another leader has taken over: then a commit here is worth nothing.
+    fn is_replaced(&self) -> bool;
 
     /// Brings copies up to date that have missed something.
     fn catch_up(&self, log: &mut CatalogLog);
@@ -74,6 +77,8 @@ struct PendingChanges {
     changes: Vec<Change>,
     /// Goes when the commit has come to its end.
     _deleting: Option<OwnedMutexGuard<()>>,
+    /// The transaction's own, which go then too.
+    _locks: HeldLocks,
 }
 
 impl Drop for PendingChanges {
@@ -240,9 +245,15 @@ impl TransactionManager {
         self: &Arc<Self>,
         xid: Xid,
         changes: Vec<Change>,
+        locks: HeldLocks,
         deleting: Option<OwnedMutexGuard<()>>,
     ) -> Result<()> {
-        let pending = PendingChanges { manager: Arc::clone(self), changes, _deleting: deleting };
+        let pending = PendingChanges {
+            manager: Arc::clone(self),
+            changes,
+            _deleting: deleting,
+            _locks: locks,
+        };
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
         task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
     }
@@ -252,7 +263,7 @@ impl TransactionManager {
         let latest = self.snapshot();
         for change in &changes {
             match change {
-                Change::AddSegments(table, segments) => {
+                Change::AddSegments(table, _, segments) => {
                     let files = FilesOf::new(&latest, *table);
                     segments
                         .iter()
@@ -309,6 +320,15 @@ impl TransactionManager {
         }
     }
 
+    fn check_not_replaced(&self) -> Result<()> {
+        if self.copies.as_ref().is_some_and(|copies| copies.is_replaced()) {
+            self.fenced.store(true, Ordering::Relaxed);
+            let message = "another leader has taken over the cluster";
+            return Err(Error::statement(code::CANNOT_CONNECT_NOW, message));
+        }
+        Ok(())
+    }
+
     fn fenced() -> Error {
         Error::Internal("an earlier write could not be made durable; restart the server".into())
     }
@@ -316,7 +336,7 @@ impl TransactionManager {
     /// Has the segments removed that a transaction both wrote and took away again.
     fn collect_never_seen(&self, after: &Snapshot, changes: &[Change]) {
         for change in changes {
-            let Change::AddSegments(id, segments) = change else { continue };
+            let Change::AddSegments(id, _, segments) = change else { continue };
             let files = FilesOf::new(after, *id);
             for (slice, segment) in segments {
                 let entry = after.table_by_id(*id);
@@ -411,6 +431,7 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     if manager.fenced.load(Ordering::Relaxed) {
         return Err(TransactionManager::fenced());
     }
+    manager.check_not_replaced()?;
     let before = manager.snapshot();
     let mut after = Snapshot::clone(&before);
     for change in &pending.changes {
@@ -433,6 +454,8 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
             return Err(error);
         }
     }
+    // Whoever was replaced while it copied must not say that it has committed.
+    manager.check_not_replaced()?;
     // Before the new snapshot is there, so that at any time what may be read is in one or the other.
     let takes_away = |change: &Change| matches!(change, Change::DropTable(_) | Change::Truncate(_));
     if changes.iter().any(takes_away) {

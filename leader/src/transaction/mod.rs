@@ -172,7 +172,10 @@ impl Transaction {
         }
         let deleting = self.bring_up_to_date().await?;
         let changes = std::mem::take(&mut self.changes);
-        Arc::clone(&self.manager).commit(self.xid, changes, deleting).await
+        // The commit goes on if nobody waits for it any more, and nobody else may have the rows before.
+        let none = HeldLocks::new(self.manager.locks(), self.xid);
+        let locks = std::mem::replace(&mut self.locks, none);
+        Arc::clone(&self.manager).commit(self.xid, changes, locks, deleting).await
     }
 }
 
