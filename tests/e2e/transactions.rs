@@ -2,7 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::support::cluster::Cluster;
+use crate::raw_wire::{Raw, bind, execute, parse, sync};
+use crate::support::cluster::{Cluster, Options};
 
 #[tokio::test]
 async fn nothing_is_seen_before_the_commit_and_everything_after() {
@@ -33,6 +34,27 @@ async fn tables_made_in_a_transaction_are_its_own_until_the_commit() {
     assert_eq!(error.code().unwrap().code(), "42P01");
     writer.batch_execute("COMMIT").await.unwrap();
     assert_eq!(sum(&reader, "t").await, Some(5));
+}
+
+/// Statements of one batch are one transaction: VACUUM among them is refused, and what came before
+/// it is never committed in part.
+#[tokio::test]
+async fn vacuum_in_a_batch_takes_nothing_away() {
+    let cluster = Cluster::start_own(Options::default());
+    let client = cluster.connect().await;
+    client.batch_execute("CREATE TABLE t (a bigint)").await.unwrap();
+    let mut raw = Raw::logged_in(&cluster.address);
+    let step = |sql: &str| [parse("", sql), bind("", ""), execute("", 0)].concat();
+    raw.send(&[step("INSERT INTO t VALUES (1)"), step("VACUUM t"), sync()].concat());
+    let messages = raw.read_until(b'Z');
+    let error = messages.iter().find(|message| message.tag == b'E').unwrap();
+    assert_eq!(error.field(b'C').as_deref(), Some("25001"), "{messages:?}");
+    assert_eq!(sum(&client, "t").await, None, "the batch was rolled back");
+    raw.send(&[step("INSERT INTO t VALUES (2)"), sync(), step("VACUUM t"), sync()].concat());
+    raw.read_until(b'Z');
+    let messages = raw.read_until(b'Z');
+    assert!(messages.iter().all(|message| message.tag != b'E'), "{messages:?}");
+    assert_eq!(sum(&client, "t").await, Some(2));
 }
 
 #[tokio::test]

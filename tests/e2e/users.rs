@@ -201,3 +201,25 @@ async fn users_and_groups_are_listed_renamed_and_dropped() {
     admin.batch_execute("DROP USER IF EXISTS anna; DROP GROUP staff").await.unwrap();
     connect(&config_of(&cluster, "awsuser", PASSWORD)).await.unwrap();
 }
+
+/// The name by which a statement addresses its own target is no name that a text can have.
+#[tokio::test]
+async fn no_name_leads_around_the_rights() {
+    let cluster = Cluster::start_own(Options::default());
+    let admin = cluster.connect().await;
+    let tables =
+        "CREATE TABLE secret (a int); INSERT INTO secret VALUES (1); CREATE TABLE other (a int)";
+    admin.batch_execute(tables).await.unwrap();
+    admin.batch_execute("CREATE USER eve PASSWORD 'Secret123'").await.unwrap();
+    let eve = connect(&config_of(&cluster, "eve", "Secret123")).await.unwrap();
+    let around = "SELECT a FROM \"\u{1e}target\".\"public\".\"secret\"";
+    assert_eq!(code_of(&eve, around).await, "42601");
+    for sql in
+        ["SELECT a FROM secret", "DELETE FROM secret", "UPDATE secret SET a = 2", "VACUUM secret"]
+    {
+        assert_eq!(code_of(&eve, sql).await, "42501", "{sql}");
+    }
+    eve.batch_execute("CREATE TABLE own (a int)").await.unwrap();
+    let sql = "DELETE FROM own USING secret WHERE own.a = secret.a";
+    assert_eq!(code_of(&eve, sql).await, "42501");
+}

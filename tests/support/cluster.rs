@@ -196,11 +196,16 @@ impl Cluster {
 
     /// What a server says that must not start with these arguments on the same directory.
     pub(crate) fn refuses_to_start(&self, arguments: &[&str]) -> String {
+        let own: Vec<&str> = self.options.arguments.iter().map(String::as_str).collect();
+        self.refuses_to_start_instead(&[own.as_slice(), arguments].concat())
+    }
+
+    /// The same with these arguments in place of its own.
+    pub(crate) fn refuses_to_start_instead(&self, arguments: &[&str]) -> String {
         assert!(self.process.is_none(), "the server must have been killed or stopped");
         let output = Command::new(binary())
             .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data_directory())
-            .args(&self.options.arguments)
             .args(arguments)
             .stdin(Stdio::null())
             .output()

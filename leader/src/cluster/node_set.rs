@@ -55,6 +55,9 @@ pub struct NodeSetParts {
     pub catalog_number: u64,
 }
 
+/// How often a start looks whether a node has refused it.
+const REFUSED_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The nodes of a cluster of several.
 pub struct NodeSet {
     nodes: Nodes,
@@ -160,6 +163,27 @@ impl NodeSet {
     /// Waits until every node is open and has said what it has; after `patience`, until of every
     /// slice there is a node that can serve it.
     pub async fn wait_until_ready(&self, patience: Duration, longest: Duration) -> Result<()> {
+        tokio::select! {
+            ready = self.ready(patience, longest) => ready,
+            refused = self.refused() => Err(refused),
+        }
+    }
+
+    /// Waits until a node has refused this leader for another one.
+    async fn refused(&self) -> Error {
+        loop {
+            if let Some(member) = self.members.iter().find(|member| member.is_replaced()) {
+                let reason = member.why_lost().unwrap_or_default();
+                let number = member.number;
+                return Error::Config(format!(
+                    "compute node {number} is another leader's: {reason}"
+                ));
+            }
+            tokio::time::sleep(REFUSED_INTERVAL).await;
+        }
+    }
+
+    async fn ready(&self, patience: Duration, longest: Duration) -> Result<()> {
         if tokio::time::timeout(patience, self.all_audited()).await.is_ok() {
             return Ok(());
         }

@@ -15,13 +15,16 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::epoch;
-use crate::catalog::log::{LogRecord, rebuild};
+use crate::catalog::log::{CatalogLog, LogRecord, rebuild};
 use crate::config::Config;
 use crate::engine::lock_directory;
 use crate::error::{Error, Result};
 
 /// How long a node may take to answer: it may be starting.
 const WAIT: Duration = Duration::from_secs(30);
+/// Ids of segments and transactions, and of objects, that are left out after the last that is known.
+const SEGMENTS_SKIPPED: u64 = 1 << 24;
+const OBJECTS_SKIPPED: u32 = 1 << 12;
 /// Starts that a leader on the lost disk would need to come after the restored one.
 const EPOCHS_AHEAD: u64 = 1 << 32;
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -85,8 +88,20 @@ pub async fn restore_catalog(config: &Config) -> Result<()> {
     // that comes back and starts again and again.
     epoch::write(&config.data_dir, last_epoch + EPOCHS_AHEAD)?;
     rebuild(&path, &base.content, &records)?;
+    skip_ids(&path)?;
     tracing::info!(commits, nodes = urls.len(), "restored the catalog from the nodes' copies");
     Ok(())
+}
+
+/// Leaves out ids that the lost catalog may have given after its last copy: a file is known by its
+/// number, and so no number may be given twice.
+fn skip_ids(path: &std::path::Path) -> Result<()> {
+    let mut log = CatalogLog::open(path)?;
+    let (_, mut next) = log.read()?;
+    next.segment += SEGMENTS_SKIPPED;
+    next.xid += SEGMENTS_SKIPPED;
+    next.oid = next.oid.saturating_add(OBJECTS_SKIPPED);
+    log.note_next_ids(next).map(drop)
 }
 
 fn log_record(part: CatalogPart) -> Result<LogRecord> {

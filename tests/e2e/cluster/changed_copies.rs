@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::kills::{make_numbers, node_process, wait_until_whole};
 use super::mirrors::{files, node_directory, wait_until_lost};
 use super::{expect, nodes};
-use crate::support::cluster::{Cluster, signal};
+use crate::support::cluster::{Cluster, Options, signal};
 
 const TABLES: [(&str, &str); 3] =
     [("by_key", "DISTKEY(k)"), ("even", "DISTSTYLE EVEN"), ("whole", "DISTSTYLE ALL")];
@@ -43,7 +43,10 @@ async fn check_without_each(cluster: &Cluster, client: &Client, state: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_rows_are_deleted_in_every_copy() {
-    let mut cluster = nodes(2);
+    // Nobody else removes files while they are compared.
+    let config = Some("[maintenance]\nautomatic_vacuum = false\n".to_owned());
+    let arguments = ["--nodes", "2", "--slices", "2"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::start_own(Options { arguments, config, ..Options::default() });
     cluster.expect_warnings();
     let client = cluster.connect().await;
     make_tables(&client).await;

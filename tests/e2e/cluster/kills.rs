@@ -262,6 +262,8 @@ async fn killed_nodes_cost_no_answer_and_no_row() {
         victim.make_room().await;
     }
     let Tally { answered, rows_failed, writes_done, writes_failed, longest } = tally;
+    // With one node away at a time there are copies to begin again on.
+    assert!(writes_failed * 20 <= writes_done, "{writes_failed} writes failed");
     eprintln!(
         "{wanted} kills in {} s: {answered} right answers, {rows_failed} errors after rows were \
          sent, {writes_done} writes done, {writes_failed} writes rolled back, 0 wrong, longest {} ms",

@@ -65,12 +65,78 @@ async fn a_lost_catalog_comes_back_with_every_acknowledged_commit() {
     assert!(refused.contains("only a lost catalog is restored"), "{refused}");
 }
 
+/// The disk that was given up comes back when the cluster has gone on without it, and so does an old
+/// copy of the one that took its place: nodes have nothing to do with either.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_disk_of_the_leader_is_refused() {
+    let mut cluster = nodes(2);
+    cluster.expect_warnings();
+    let client = cluster.connect().await;
+    expect(&client, "CREATE TABLE t (n bigint) DISTKEY(n)").await;
+    cluster.kill();
+    let old = tempfile::tempdir().unwrap();
+    copy_leader_files(&cluster.data_directory(), old.path());
+    remove_leader_files(&cluster.data_directory());
+    cluster.restart_with(&["--restore-catalog"]);
+    let client = cluster.connect().await;
+    expect(&client, "INSERT INTO t VALUES (1)").await;
+    cluster.stop();
+    let kept = tempfile::tempdir().unwrap();
+    copy_leader_files(&cluster.data_directory(), kept.path());
+    remove_leader_files(&cluster.data_directory());
+    copy_leader_files(old.path(), &cluster.data_directory());
+    let refused = cluster.refuses_to_start(&[]);
+    assert!(refused.contains("is another leader's"), "{refused}");
+
+    // With the epoch of its successor it has an older catalog still.
+    std::fs::copy(kept.path().join("epoch"), cluster.data_directory().join("epoch")).unwrap();
+    let refused = cluster.refuses_to_start(&[]);
+    assert!(refused.contains("the leader's catalog is older"), "{refused}");
+
+    remove_leader_files(&cluster.data_directory());
+    copy_leader_files(kept.path(), &cluster.data_directory());
+    cluster.restart();
+    let client = cluster.connect().await;
+    assert_eq!(expect(&client, "SELECT n FROM t").await, ["1"]);
+}
+
+/// The shape of a cluster is that of its catalog: with another one rows would not be found.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_nodes_or_slices_is_refused() {
+    let mut cluster = nodes(2);
+    let client = cluster.connect().await;
+    expect(&client, "CREATE TABLE t (n bigint) DISTKEY(n)").await;
+    cluster.stop();
+    for (arguments, reason) in [
+        (["--nodes", "1", "--slices", "4"], "was made with 2 nodes of 2 slices"),
+        (["--nodes", "2", "--slices", "3"], "holds a cluster of 2 nodes with 2 slices each"),
+    ] {
+        let refused = cluster.refuses_to_start_instead(&arguments);
+        assert!(refused.contains(reason), "{arguments:?}: {refused}");
+    }
+    cluster.restart();
+    cluster.connect().await;
+}
+
+fn is_leaders(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name != "cluster" && !name.starts_with("node")
+}
+
+fn copy_leader_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if is_leaders(&path) && path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
 /// Everything but what the nodes have, and the addresses and keys by which the leader finds them.
 fn remove_leader_files(data_directory: &Path) {
     for entry in std::fs::read_dir(data_directory).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if name == "cluster" || name.starts_with("node") {
+        if !is_leaders(&path) {
             continue;
         }
         if path.is_dir() {

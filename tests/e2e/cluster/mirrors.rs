@@ -167,15 +167,23 @@ async fn a_transaction_keeps_its_rows_when_a_node_loses_its_disk() {
 /// Kills a node and takes all its files away; it is started again at once. Waits until the leader has
 /// noticed, since until then everything looks whole.
 async fn lose_disk(cluster: &Cluster, node: usize) {
-    let noticed = || cluster.log().matches("lost a compute node").count();
-    let before = noticed();
+    let before = losses_noticed(cluster);
     let directory = node_directory(cluster, node);
     let gone = directory.with_extension("gone");
     signal(node_process(cluster, node), "KILL");
     std::fs::rename(&directory, &gone).unwrap();
     std::fs::remove_dir_all(gone).unwrap();
+    wait_until_noticed(cluster, node, before).await;
+}
+
+fn losses_noticed(cluster: &Cluster) -> usize {
+    cluster.log().matches("lost a compute node").count()
+}
+
+/// Waits until one more loss was noticed than before.
+async fn wait_until_noticed(cluster: &Cluster, node: usize, before: usize) {
     let deadline = Instant::now() + NOTICED_WITHIN;
-    while noticed() == before {
+    while losses_noticed(cluster) == before {
         assert!(Instant::now() < deadline, "node {node} is missed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -258,9 +266,15 @@ async fn a_directory_that_vanishes_under_a_running_node_is_filled_again() {
     wait_until_whole(&client).await;
     assert_eq!(files(&directory), files(&node_directory(&cluster, 0)));
     // The node knows again whose it is: it is taken back after a restart.
+    let before = losses_noticed(&cluster);
     signal(node_process(&cluster, 1), "KILL");
+    wait_until_noticed(&cluster, 1, before).await;
     wait_until_whole(&client).await;
+    // It answers alone, with all that it has.
+    signal(node_process(&cluster, 0), "STOP");
+    wait_until_lost(&client, 0).await;
     assert_eq!(expect(&client, COUNT).await, [COUNTED]);
+    signal(node_process(&cluster, 0), "CONT");
 }
 
 #[tokio::test(flavor = "multi_thread")]
