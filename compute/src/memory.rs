@@ -109,9 +109,6 @@ impl QueryMemory {
 pub fn configure_memory(config: &mut SessionConfig, memory_bytes: usize) {
     let partitions = config.target_partitions().max(1);
     let execution = &mut config.options_mut().execution;
-    // A sort that spills sorts what it holds in place: merging its batches would take as much
-    // again for their keys, which no reservation covers.
-    execution.sort_in_place_threshold_bytes = memory_bytes;
     // What a sort keeps back for its merge: a part of the share that a merge may have.
     let merge_bytes = memory_bytes / 8 / partitions;
     execution.sort_spill_reservation_bytes =

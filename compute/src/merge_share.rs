@@ -1,7 +1,7 @@
 //! A memory pool in which the merges of a sort leave room for each other.
 //!
-//! DataFusion's sort writes sorted runs to disk and merges as many of them at once as it can reserve
-//! memory for, and fewer in several passes when it cannot. The sorts of all partitions merge at the
+//! DataFusion merges as many sorted runs from the disk at once as it can reserve memory for, and fewer
+//! in several passes when it cannot. The sorts of all partitions merge at the
 //! same time: the first one would reserve all there is, and the others fail for want of the little
 //! that they need. Here no merge gets more than its share; it then takes more passes.
 
@@ -14,29 +14,41 @@ use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 
-/// How DataFusion names the consumers that merge sorted runs.
-const MERGE: &str = "ExternalSorterMerge";
+/// How consumers that merge sorted runs are named.
+pub(crate) const MERGE: &str = "ExternalSorterMerge";
+
+/// About as many merges run at the same time: one for each partition.
+fn merges() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// What a merge may reserve in a pool that gives `merges` of them the half of it, bytes.
+fn share_of(limit: MemoryLimit, merges: usize) -> usize {
+    match limit {
+        MemoryLimit::Finite(bytes) => bytes / 2 / merges,
+        MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+    }
+}
+
+/// What a merge may reserve in `pool`, bytes.
+pub(crate) fn share(pool: &dyn MemoryPool) -> usize {
+    share_of(pool.memory_limit(), merges())
+}
 
 /// Another pool, with a bound for each merge.
 #[derive(Debug)]
 pub(crate) struct MergeShare<P> {
     inner: Arc<P>,
-    /// About as many merges run at the same time: one for each partition.
     merges: usize,
 }
 
 impl<P: MemoryPool> MergeShare<P> {
     pub(crate) fn new(inner: Arc<P>) -> Self {
-        let merges = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { inner, merges }
+        Self { inner, merges: merges() }
     }
 
-    /// What a merge may reserve, bytes: the merges of all partitions have half of the pool.
     fn share(&self) -> usize {
-        match self.inner.memory_limit() {
-            MemoryLimit::Finite(bytes) => bytes / 2 / self.merges,
-            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
-        }
+        share_of(self.inner.memory_limit(), self.merges)
     }
 }
 

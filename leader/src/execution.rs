@@ -20,6 +20,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compute::plan::sort::bounded;
 use compute::plan::stop::{StopOnDrop, stoppable};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::JoinSet;
@@ -95,11 +96,11 @@ where
     let Planned { mut plan, again, is_source } = planned;
     let mut attempts = Attempts::new(&engine.cluster);
     loop {
-        // The joins of what runs here can be stopped; checks cannot be sent to nodes.
+        // What runs here can be stopped and keeps to its memory; nodes see to their own part.
         let (runnable, stop) = if is_source {
             (plan, None)
         } else {
-            let (plan, stop) = stoppable(plan)?;
+            let (plan, stop) = stoppable(bounded(plan)?)?;
             (plan, Some(stop))
         };
         let figures = figures(engine, Some(Arc::clone(&runnable)));

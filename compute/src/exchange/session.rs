@@ -16,6 +16,7 @@ use super::channel::NodeChannels;
 use super::tasks::Tasks;
 use crate::codec::{NodeCodec, Site, check};
 use crate::memory::configure_memory;
+use crate::plan::sort::bounded;
 use crate::plan::stop::stoppable_task;
 
 /// The rows of a batch: the window of a scan.
@@ -79,7 +80,7 @@ impl Sessions {
         config.set_distributed_worker_plan_rewrite_handler(
             move |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
                 check(&event.plan)?;
-                let plan = stoppable_task(event.plan, &end)?;
+                let plan = stoppable_task(bounded(event.plan)?, &end)?;
                 if is_measured {
                     task.measure(Arc::clone(&plan));
                 }

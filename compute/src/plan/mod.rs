@@ -5,8 +5,8 @@
 //! what `native` and `bounds` find in the query's conjuncts, evaluates the rest as `residual`
 //! filters, and follows `runtime_filter`s that joins and sorts push down while they run. [`guard`]
 //! turns a panic into an error; [`dropped_probe`] keeps a join from waiting for a partition that
-//! nobody reads; [`stop`] lets a query be stopped inside a join; [`window_text`] keeps windows from
-//! holding the text of all rows.
+//! nobody reads; [`stop`] lets a query be stopped inside a join; [`sort`] keeps sorts within their
+//! memory, and [`window_text`] keeps windows from holding the text of all rows.
 //!
 //! In a cluster: [`on_task`] and [`take_slices`] divide among tasks what each of them has whole;
 //! [`slice_write`] ends a write on each node and [`delete_rows`] a DELETE, [`drop_repeated`] lets the
@@ -27,6 +27,7 @@ pub mod load;
 pub mod on_task;
 pub mod slice_scan;
 pub mod slice_write;
+pub mod sort;
 pub mod stop;
 pub mod take_slices;
 pub mod window_text;

@@ -7,5 +7,6 @@ mod joins;
 mod panics;
 mod placement;
 mod scans;
+mod sorts;
 mod stops;
 mod writes;

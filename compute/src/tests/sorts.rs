@@ -1,0 +1,202 @@
+//! Sorts give all rows in order, in whatever memory they have, and give the memory back.
+
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringViewArray};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt as _;
+use proptest::prelude::*;
+
+use crate::memory::{MemoryLimits, QueryMemory, configure_memory, runtime_env};
+use crate::plan::sort::bounded;
+
+const MIB: usize = 1 << 20;
+
+/// A key, a text, and the number of the row, by which rows of equal keys can be told apart.
+type Row = (Option<i64>, Option<String>, i64);
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, true),
+        Field::new("text", DataType::Utf8View, true),
+        Field::new("number", DataType::Int64, false),
+    ]))
+}
+
+fn batch_of(rows: &[Row]) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.0)));
+    let texts: ArrayRef =
+        Arc::new(StringViewArray::from_iter(rows.iter().map(|row| row.1.as_deref())));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2)));
+    RecordBatch::try_new(schema(), vec![keys, texts, numbers]).unwrap()
+}
+
+fn rows_of(batches: &[RecordBatch]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let keys = batch.column(0).as_primitive::<Int64Type>();
+        let texts = batch.column(1).as_string_view();
+        let numbers = batch.column(2).as_primitive::<Int64Type>();
+        for at in 0..batch.num_rows() {
+            let key = keys.is_valid(at).then(|| keys.value(at));
+            let text = texts.is_valid(at).then(|| texts.value(at).to_owned());
+            rows.push((key, text, numbers.value(at)));
+        }
+    }
+    rows
+}
+
+/// ORDER BY key DESC NULLS LAST, text ASC NULLS FIRST.
+fn sort(batches: Vec<RecordBatch>) -> Arc<dyn ExecutionPlan> {
+    let key = |name: &str, descending, nulls_first| PhysicalSortExpr {
+        expr: col(name, &schema()).unwrap(),
+        options: SortOptions { descending, nulls_first },
+    };
+    let order = LexOrdering::new([key("key", true, false), key("text", false, true)]).unwrap();
+    let input = MemorySourceConfig::try_new_exec(&[batches], schema(), None).unwrap();
+    bounded(Arc::new(SortExec::new(order, input))).unwrap()
+}
+
+/// The same order, by the standard library.
+fn expect_sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    rows
+}
+
+/// A query with `bytes` of memory, and where it spills to.
+fn query(bytes: usize, batch_size: usize) -> (QueryMemory, Arc<TaskContext>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let spill_dir = dir.path().to_owned();
+    let limits = MemoryLimits { memory_bytes: bytes, spill_dir, spill_bytes_max: 1 << 40 };
+    let memory = QueryMemory::new(&runtime_env(&limits).unwrap(), bytes).unwrap();
+    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(batch_size);
+    configure_memory(&mut config, bytes);
+    let context = TaskContext::default().with_session_config(config);
+    let context = Arc::new(context.with_runtime(memory.runtime_env()));
+    (memory, context, dir)
+}
+
+/// How many runs were written to the disk.
+fn spills(plan: &dyn ExecutionPlan) -> usize {
+    plan.metrics().unwrap().spill_count().unwrap()
+}
+
+/// Rows in no order, with about `text_bytes` of text in each.
+fn shuffled(count: usize, text_bytes: usize) -> Vec<Row> {
+    let mixed = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let row = |at: usize| {
+        let text = format!("{:0width$}", mixed(at), width = text_bytes);
+        ((at % 7 != 0).then_some((mixed(at) % 50) as i64), Some(text), at as i64)
+    };
+    (0..count).map(row).collect()
+}
+
+fn batches_of(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
+    rows.chunks(batch_rows).map(batch_of).collect()
+}
+
+#[tokio::test]
+async fn strings_that_fit_into_memory_are_sorted_in_it() {
+    let rows = shuffled(200_000, 20);
+    let (memory, context, _dir) = query(64 * MIB, 8192);
+    let plan = sort(batches_of(&rows, 8192));
+    let sorted = collect(Arc::clone(&plan), context).await.unwrap();
+    assert_eq!(spills(plan.as_ref()), 0);
+    assert_eq!(plan.metrics().unwrap().output_rows(), Some(rows.len()));
+    assert!(rows_of(&sorted) == expect_sorted(rows));
+    assert_eq!(memory.reserved_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_sorted_on_disk() {
+    let rows = shuffled(200_000, 100);
+    let (memory, context, dir) = query(4 * MIB, 8192);
+    let plan = sort(batches_of(&rows, 8192));
+    let sorted = collect(Arc::clone(&plan), context).await.unwrap();
+    assert!(spills(plan.as_ref()) > 5);
+    assert!(memory.peak_bytes() <= 4 * MIB);
+    let sorted = rows_of(&sorted);
+    // Rows with equal keys come in any order from the disk; here all texts differ.
+    assert!(sorted == expect_sorted(rows));
+    drop(plan);
+    assert_eq!(memory.reserved_bytes(), 0);
+    assert_eq!(files_in(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn a_sort_that_nobody_reads_on_leaves_nothing() {
+    let rows = shuffled(100_000, 100);
+    let (memory, context, dir) = query(4 * MIB, 8192);
+    let mut stream = execute_stream(sort(batches_of(&rows, 8192)), context).unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    assert_eq!(memory.reserved_bytes(), 0);
+    assert_eq!(files_in(dir.path()), 0);
+}
+
+/// A batch that was cut out of a large one holds all of it, and so does one with the views of it.
+#[tokio::test]
+async fn slices_count_as_what_they_are() {
+    let rows = shuffled(100_000, 20);
+    let whole = batch_of(&rows);
+    let slices = (0..1000).map(|at| whole.slice(at * 100, 100)).collect();
+    let (_memory, context, _dir) = query(32 * MIB, 1000);
+    let plan = sort(slices);
+    let sorted = collect(Arc::clone(&plan), context).await.unwrap();
+    assert_eq!(spills(plan.as_ref()), 0);
+    assert!(rows_of(&sorted) == expect_sorted(rows));
+}
+
+fn files_in(dir: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files_in(&path) } else { 1 }).sum()
+}
+
+fn arbitrary_rows() -> impl Strategy<Value = Vec<Row>> {
+    let text = prop_oneof![
+        3 => proptest::option::of("[ab]{0,3}"),
+        1 => proptest::option::of("[a-c\u{0}\u{ff}]{0,40}"),
+    ];
+    let row = (proptest::option::weighted(0.8, -3_i64..3), text);
+    proptest::collection::vec(row, 0..400).prop_map(|rows| {
+        let numbered = (0..).zip(rows);
+        numbered.map(|(number, (key, text))| (key, text, number)).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_rows_in_any_memory_come_in_order(
+        rows in arbitrary_rows(),
+        input_rows in 1_usize..60,
+        batch_size in 1_usize..60,
+        kib in 32_usize..400,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (memory, context, dir) = query(kib << 10, batch_size);
+        let plan = sort(batches_of(&rows, input_rows));
+        let sorted = runtime.block_on(collect(Arc::clone(&plan), context)).unwrap();
+        prop_assert!(sorted.iter().all(|batch| batch.num_rows() <= batch_size));
+        let mut sorted = rows_of(&sorted);
+        let expected = expect_sorted(rows);
+        if spills(plan.as_ref()) > 0 {
+            // The disk does not keep the order of rows with equal keys.
+            let keys = |rows: &[Row]| -> Vec<_> {
+                rows.iter().map(|row| (row.0, row.1.clone())).collect()
+            };
+            prop_assert_eq!(keys(&sorted), keys(&expected));
+            sorted.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        }
+        prop_assert_eq!(sorted, expected);
+        prop_assert_eq!(memory.reserved_bytes(), 0);
+        prop_assert_eq!(files_in(dir.path()), 0);
+    }
+}
