@@ -88,6 +88,8 @@ impl Default for Abandoned {
 /// A compute node's resources, shared by all its queries.
 pub struct Node {
     config: NodeConfig,
+    /// What `config.io` is.
+    disk: Arc<DiskIo>,
     cache: Arc<ChunkCache>,
     runtime: Arc<RuntimeEnv>,
     segments: Mutex<HashMap<SegmentId, OpenSegment>>,
@@ -140,8 +142,8 @@ impl Node {
             spill_dir: config.spill_dir.clone(),
             spill_bytes_max: config.spill_bytes_max,
         };
-        let disk = DiskIo::new(Arc::clone(&config.io), config.profile.disk());
-        let config = NodeConfig { io: Arc::new(disk), ..config };
+        let disk = Arc::new(DiskIo::new(Arc::clone(&config.io), config.profile.disk()));
+        let config = NodeConfig { io: Arc::clone(&disk) as Arc<dyn Io>, ..config };
         Ok(Arc::new(Self {
             cache: Arc::new(ChunkCache::new(config.cache_bytes)),
             runtime: runtime_env(&limits)?,
@@ -150,8 +152,15 @@ impl Node {
             next_slice: AtomicUsize::new(0),
             next_copy: AtomicU64::new(0),
             abandoned: Mutex::default(),
+            disk,
             config,
         }))
+    }
+
+    /// The first file that could not be made durable since the node was opened, if there is one: then
+    /// nothing more may be written until a restart has looked at what is there.
+    pub fn failed_sync(&self) -> Option<&Path> {
+        self.disk.failed_sync()
     }
 
     /// The number of slices of this node.

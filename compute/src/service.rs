@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryLimit;
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
@@ -46,6 +47,9 @@ pub use catalog_copy::{CatalogCopy, CatalogPart};
 pub use client::{CopyItem, KnownTable, NodeClient, OpenRequest};
 pub(crate) use copy::{copy_files, send_file};
 
+/// A node may have less memory for queries than the leader takes it to have by one part in this many.
+const MEMORY_SLACK: u64 = 16;
+
 /// The node's side.
 pub(crate) struct NodeService {
     node: Arc<Node>,
@@ -57,6 +61,9 @@ pub(crate) struct NodeService {
     /// The last epoch at whose opening files were removed to the end; held by whatever removes
     /// files.
     swept: Mutex<u64>,
+    /// Held by whatever reads or writes the copy of the catalog, and while another leader takes over;
+    /// taken after `swept`.
+    catalog: Mutex<()>,
     /// What the node has kept on disk since it was opened.
     membership: Mutex<Option<Membership>>,
 }
@@ -77,6 +84,7 @@ impl NodeService {
             boot,
             epoch: AtomicU64::new(0),
             swept: Mutex::new(0),
+            catalog: Mutex::default(),
             membership: Mutex::default(),
         }
     }
@@ -171,11 +179,16 @@ impl NodeService {
 
     fn act(&self, request: ControlRequest) -> Result<Done, String> {
         let action = request.action.ok_or("a request asks for nothing")?;
-        if let Action::Heartbeat(_) = action {
-            // It never waits for files to be removed.
-            self.check_open(request.epoch)?;
-            return Ok(Done::default());
-        }
+        let action = match action {
+            // Neither a sign of life nor a commit waits for whoever looks through files.
+            Action::Heartbeat(_) => return self.check_open(request.epoch).map(|()| Done::default()),
+            Action::StoreCatalog(store) => {
+                let _alone = self.catalog.lock();
+                self.check_open(request.epoch)?;
+                return removed(self.store_catalog(request.epoch, store));
+            }
+            other => other,
+        };
         // A request may have waited here while another leader took over.
         let mut swept = self.swept.lock();
         if let Action::Open(open) = action {
@@ -185,10 +198,10 @@ impl NodeService {
         match action {
             Action::Open(_)
             | Action::Heartbeat(_)
+            | Action::StoreCatalog(_)
             | Action::FetchCatalog(_)
             | Action::WriteDeletions(_)
             | Action::Rewrite(_) => Ok(Done::default()),
-            Action::StoreCatalog(store) => removed(self.store_catalog(request.epoch, store)),
             Action::RemoveSegments(segments) => removed(self.remove(&segments)),
             Action::AbandonWrite(write) => removed(self.abandon(&write)),
             Action::Inventory(_) => self.inventory(),
@@ -233,6 +246,7 @@ impl NodeService {
     }
 
     fn check_open(&self, epoch: u64) -> Result<(), String> {
+        self.check_disk()?;
         let known = self.epoch.load(Ordering::Acquire);
         if epoch < known {
             return Err(taken_over(known));
@@ -243,12 +257,24 @@ impl NodeService {
         Ok(())
     }
 
+    /// A node that could not make a file durable is closed to everybody: others have copies of what
+    /// it has, and what it would write might be gone tomorrow.
+    fn check_disk(&self) -> Result<(), String> {
+        match self.node.failed_sync() {
+            Some(path) => Err(format!(
+                "{} could not be made durable; start the node again when its disk is sound",
+                path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn open(&self, epoch: u64, open: &OpenNode, swept: &mut u64) -> Result<u64, String> {
+        self.check_disk()?;
         self.check_layout(open)?;
-        self.check_catalog(open)?;
-        self.join(epoch, open)?;
+        self.check_memory(open)?;
         let first = SegmentId(open.first_segment);
-        if self.epoch.fetch_max(epoch, Ordering::AcqRel) != epoch {
+        if self.take_over(epoch, open)? {
             // What the leader before has begun ends without a result, and leaves no file.
             self.tasks.end_all();
             self.node.abandon_all_before(first);
@@ -267,6 +293,15 @@ impl NodeService {
         Ok(removed as u64)
     }
 
+    /// From here on this leader is the node's. Answers whether it was not before.
+    fn take_over(&self, epoch: u64, open: &OpenNode) -> Result<bool, String> {
+        // The leader before cannot commit in between.
+        let _alone = self.catalog.lock();
+        self.check_catalog(open)?;
+        self.join(epoch, open)?;
+        Ok(self.epoch.fetch_max(epoch, Ordering::AcqRel) != epoch)
+    }
+
     fn check_layout(&self, open: &OpenNode) -> Result<(), String> {
         let layout = self.node.layout();
         let own = (self.node.id() as u64, layout.nodes() as u64, layout.slices_per_node() as u64);
@@ -281,6 +316,24 @@ impl NodeService {
             return Err("it places rows by another hash; use the same build everywhere".to_owned());
         }
         Ok(())
+    }
+
+    /// Each query has its own pool, so that nothing but the leader's sums keeps them all within the
+    /// node's memory. Machines of the same kind differ by a little.
+    fn check_memory(&self, open: &OpenNode) -> Result<(), String> {
+        let MemoryLimit::Finite(own) = self.node.runtime_env().memory_pool.memory_limit() else {
+            return Ok(());
+        };
+        let own = own as u64;
+        if open.query_bytes <= own + own / MEMORY_SLACK {
+            return Ok(());
+        }
+        Err(format!(
+            "it has {own} bytes of memory for queries, and the leader would give them {}; set \
+             query_bytes in section [memory] of the leader's file to no more than the smallest node \
+             has",
+            open.query_bytes
+        ))
     }
 
     /// A leader writes to its own catalog before it has that copied: one that comes with less is from
@@ -338,7 +391,7 @@ impl NodeService {
     }
 
     fn fetch_catalog(&self) -> Result<Option<CopiedCatalog>, String> {
-        let _no_other_action = self.swept.lock();
+        let _alone = self.catalog.lock();
         let Some(copy) = self.catalog_directory().read()? else { return Ok(None) };
         let membership = Membership::read(self.node.io().as_ref(), self.node.data_dir())?;
         let part = |CatalogPart { epoch, number, content }| Part { epoch, number, content };

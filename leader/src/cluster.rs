@@ -123,4 +123,8 @@ impl SegmentFiles for ClusterFiles {
             Cluster::Nodes(_) => attempts::ATTEMPTS_MAX as u64,
         }
     }
+
+    fn are_here(&self) -> bool {
+        matches!(self.0, Cluster::Alone(_))
+    }
 }

@@ -420,6 +420,7 @@ fn connect_nodes(config: &Config, log: &mut CatalogLog, known: Known) -> Result<
         first_segment: SegmentId(log.read()?.1.segment),
         cluster: log.cluster_id()?,
         catalog_number: log.number()?,
+        query_bytes: limits.memory_bytes,
     };
     Ok(NodeSet::new(parts, known))
 }

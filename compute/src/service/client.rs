@@ -87,6 +87,9 @@ pub struct OpenRequest {
     pub cluster: u64,
     /// The number of the last write to the leader's catalog: a node with a copy of a later one refuses.
     pub catalog_number: u64,
+    /// Memory that the leader gives to queries on each node, bytes in all: a node with much less
+    /// refuses.
+    pub query_bytes: usize,
 }
 
 impl NodeClient {
@@ -115,6 +118,7 @@ impl NodeClient {
             first_segment: request.first_segment.0,
             cluster: request.cluster,
             catalog_number: request.catalog_number,
+            query_bytes: request.query_bytes as u64,
         };
         let reply = self.ask(Action::Open(open), OPEN_TIMEOUT).await?;
         Ok((reply.boot, reply.removed))

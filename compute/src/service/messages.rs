@@ -74,6 +74,9 @@ pub(crate) struct OpenNode {
     /// The number of the last write to the leader's catalog.
     #[prost(uint64, tag = "8")]
     pub(crate) catalog_number: u64,
+    /// Memory that the leader gives to queries on each node, bytes in all.
+    #[prost(uint64, tag = "9")]
+    pub(crate) query_bytes: u64,
 }
 
 /// The files of a table that the catalog knows, by their numbers.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::execution::memory_pool::MemoryLimit;
 use storage::ids::{SegmentId, SliceId, TableId};
 use storage::io::Io as _;
 use storage::schema::ColumnType;
@@ -33,6 +34,7 @@ fn open(fixture: &Fixture, first_segment: u64, tables: &[&TableVersion]) -> Open
         first_segment,
         cluster: CLUSTER,
         catalog_number: u64::MAX,
+        query_bytes: 1 << 20,
     }
 }
 
@@ -123,4 +125,19 @@ async fn a_new_leader_ends_the_tasks_and_writes_of_the_old_one() {
     let written = write_streams(&fixture.node, fixture.target(&version), inputs, context).await;
     assert!(written.unwrap_err().to_string().contains("given up the write"));
     assert_eq!(fixture.file_count(), 0);
+}
+
+#[tokio::test]
+async fn a_leader_that_counts_on_more_memory_is_refused() {
+    let fixture = Fixture::new(2);
+    let own = match fixture.node.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes as u64,
+        MemoryLimit::Infinite | MemoryLimit::Unknown => panic!("a node without a limit"),
+    };
+    let service = start(&fixture);
+    let counting_on = |query_bytes| OpenNode { query_bytes, ..open(&fixture, 1, &[]) };
+    let refused = ask(&service, 1, Action::Open(counting_on(2 * own))).unwrap_err();
+    assert!(refused.contains(&format!("it has {own} bytes of memory for queries")), "{refused}");
+    // Two machines of one kind do not have the same to the byte.
+    ask(&service, 1, Action::Open(counting_on(own + own / 20))).unwrap();
 }

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use compute::error::SYNC_FAILED;
+
 use super::{Cluster, NodeSet};
 use crate::error::{Error, code};
 
@@ -92,7 +94,8 @@ fn cause(error: &Error) -> Cause {
         _ => return Cause::Statement,
     };
     match sqlstate {
-        Some(code::CONNECTION_FAILURE | code::CANNOT_CONNECT_NOW) => Cause::Node,
+        // A node whose disk does not sync has closed itself.
+        Some(code::CONNECTION_FAILURE | code::CANNOT_CONNECT_NOW | SYNC_FAILED) => Cause::Node,
         Some(code::IO_ERROR) => Cause::File,
         Some(code::INTERNAL_ERROR) | None => Cause::Unclear,
         Some(_) => Cause::Statement,
@@ -107,7 +110,7 @@ pub(super) fn from_node(error: compute::error::Error) -> Error {
     if let compute::error::Error::Replaced { .. } = &error {
         return Error::statement(code::CANNOT_CONNECT_NOW, error.to_string());
     }
-    let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR];
+    let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR, SYNC_FAILED];
     match of_node.into_iter().find(|code| *code == error.sqlstate()) {
         Some(code) => Error::statement(code, error.to_string()),
         None => Error::Compute(error),

@@ -53,6 +53,8 @@ pub struct NodeSetParts {
     pub cluster: u64,
     /// The number of the last write to the leader's catalog.
     pub catalog_number: u64,
+    /// Memory that queries are given on each node, bytes in all.
+    pub query_bytes: usize,
 }
 
 /// How often a start looks whether a node has refused it.
@@ -66,6 +68,7 @@ pub struct NodeSet {
     cluster: u64,
     /// The number of the last write to the leader's catalog.
     pub(super) catalog_number: Arc<AtomicU64>,
+    query_bytes: usize,
     members: Vec<Arc<Member>>,
     copies: Arc<Copies>,
     known: Known,
@@ -130,6 +133,7 @@ impl NodeSet {
             first_segment: parts.first_segment,
             cluster: parts.cluster,
             catalog_number: Arc::new(AtomicU64::new(parts.catalog_number)),
+            query_bytes: parts.query_bytes,
             turn: AtomicUsize::new(0),
             watches: Mutex::new(JoinSet::new()),
         })
@@ -146,6 +150,7 @@ impl NodeSet {
                 first_segment: self.first_segment,
                 cluster: self.cluster,
                 catalog_number: Arc::clone(&self.catalog_number),
+                query_bytes: self.query_bytes,
                 known: Arc::clone(&self.known),
                 catch_up: Arc::clone(catch_up),
             };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use compute::error::SYNC_FAILED;
 use compute::exchange::{Identity, NodeChannels, NodeServer, ServerParts};
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
@@ -15,13 +16,14 @@ use compute::plan::slice_write::written_segments;
 use compute::profile::Profile;
 use compute::service::{CopyItem, NodeClient};
 use compute::{Distribution, FileInfo, Home, Node, NodeConfig, SliceTable, TableVersion};
+use datafusion::common::DataFusionError;
 use datafusion::common::runtime::JoinSet;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::SessionContext;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
-use storage::io::RealIo;
+use storage::io::{CallKind, Fault, FaultEffect, FaultyIo, Io, RealIo};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -65,14 +67,20 @@ fn identity(directory: &std::path::Path, name: &str) -> Identity {
 
 impl TestCluster {
     async fn start(count: usize) -> Self {
+        Self::start_on(vec![Arc::new(RealIo); count]).await
+    }
+
+    /// One node for each disk.
+    async fn start_on(disks: Vec<Arc<dyn Io>>) -> Self {
+        let count = disks.len();
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(count, 2).unwrap();
         let mut servers = JoinSet::new();
         let mut urls = Vec::new();
-        for number in 0..count {
+        for (number, io) in disks.into_iter().enumerate() {
             let node = Node::open(NodeConfig {
                 data_dir: directory.path().join(format!("node{number}")),
-                io: Arc::new(RealIo),
+                io,
                 layout,
                 node: number,
                 memory_bytes: 256 << 20,
@@ -112,6 +120,7 @@ impl TestCluster {
             first_segment: SegmentId(1),
             cluster: 1,
             catalog_number: 0,
+            query_bytes: 256 << 20,
         };
         let nodes = NodeSet::new(parts, Arc::new(Wanted::default));
         let catch_up: super::CatchUp = Arc::new(|| {});
@@ -129,6 +138,13 @@ impl TestCluster {
 
     /// The same table, placed in some way.
     async fn table_by(&self, distribution: Distribution) -> TableVersion {
+        self.write_table(distribution).await.unwrap()
+    }
+
+    async fn write_table(
+        &self,
+        distribution: Distribution,
+    ) -> Result<TableVersion, DataFusionError> {
         let column = |id: u32, name: &str| Column {
             id: ColumnId(id),
             name: name.to_owned(),
@@ -169,7 +185,7 @@ impl TestCluster {
             replaces: None,
         };
         let plan = self.planner.write(source, &end).unwrap();
-        let batches = collect(plan, self.planner.state().task_ctx()).await.unwrap();
+        let batches = collect(plan, self.planner.state().task_ctx()).await?;
         for written in written_segments(&batches).unwrap() {
             let (slice, info) = (written.slice, Arc::new(written.info));
             version.slices[slice.0 as usize].push(Arc::clone(&info));
@@ -181,7 +197,7 @@ impl TestCluster {
         }
         let rows: u64 = version.slices.iter().flatten().map(|segment| segment.row_count).sum();
         assert_eq!(rows, ROWS as u64);
-        version
+        Ok(version)
     }
 
     async fn copy_everywhere(&self, from: usize, item: CopyItem) {
@@ -383,4 +399,28 @@ async fn a_copy_is_the_whole_file_or_none() {
     assert_eq!(compute::error::sqlstate(&error), Some("58030"), "{error}");
     let left = std::fs::read_dir(path(1, &second).parent().unwrap()).unwrap().count();
     assert_eq!(left, 0, "nothing is left of copies that failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_does_not_sync_is_closed_and_the_others_are_not() {
+    // Its first file is what it belongs to, the next one a segment.
+    let fault = Fault {
+        kind: Some(CallKind::Sync),
+        call: 1,
+        lasting: false,
+        effect: FaultEffect::All,
+        os_error: 5,
+    };
+    let faulty = FaultyIo::new(Arc::new(RealIo), fault);
+    let cluster = TestCluster::start_on(vec![Arc::new(RealIo), Arc::new(faulty.clone())]).await;
+    let error = cluster.write_table(Distribution::Key(0)).await.unwrap_err();
+    assert_eq!(faulty.failures(), 1);
+    assert_eq!(compute::error::sqlstate(&error), Some(SYNC_FAILED), "{error}");
+    cluster.nodes.recheck().await;
+    assert_eq!(cluster.nodes.are_open(), [true, false]);
+    let own = identity(cluster.directory.path(), "leader");
+    let channels = NodeChannels::new(own, Handle::current());
+    let node = NodeClient::new(channels, cluster.urls[1].clone(), 7);
+    let refused = node.heartbeat().await.unwrap_err().to_string();
+    assert!(refused.contains("could not be made durable"), "{refused}");
 }

@@ -46,6 +46,8 @@ pub(super) struct Watch {
     pub(super) cluster: u64,
     /// The number of the last write to the leader's catalog.
     pub(super) catalog_number: Arc<AtomicU64>,
+    /// Memory of queries on each node, bytes.
+    pub(super) query_bytes: usize,
     pub(super) known: Known,
     pub(super) catch_up: CatchUp,
 }
@@ -94,6 +96,7 @@ impl Watch {
             first_segment: self.first_segment,
             cluster: self.cluster,
             catalog_number: self.catalog_number.load(Ordering::Acquire),
+            query_bytes: self.query_bytes,
         };
         match self.member.client.open(request).await {
             Ok((boot, removed)) => {

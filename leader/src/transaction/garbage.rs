@@ -36,6 +36,10 @@ pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
 
     /// How often writing deletion vectors is begun at most.
     fn attempts(&self) -> u64;
+
+    /// Whether they are on a disk of this process. A node of its own closes itself when a sync of its
+    /// disk fails.
+    fn are_here(&self) -> bool;
 }
 
 /// The files to be removed.

@@ -232,9 +232,9 @@ impl TransactionManager {
         written
     }
 
-    /// Commits nothing more if an error leaves it unknown what is on disk.
+    /// Commits nothing more if an error leaves it unknown what is on this process's disk.
     pub fn fence_after(&self, error: &Error) {
-        if error.is_sync_failure() && !self.fenced.swap(true, Ordering::Relaxed) {
+        if self.files.are_here() && error.is_sync_failure() && !self.fenced.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "a file could not be made durable; no more writes");
         }
     }

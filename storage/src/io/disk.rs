@@ -3,14 +3,17 @@
 //! A spinning disk gives its rate to one reader that reads far ahead, and loses most of it to several
 //! that make it seek; flash wants many small reads at once. [`DiskTraits`] says which it is, and all
 //! code that chooses between the two asks the [`Io`] that it reads through.
+//!
+//! [`DiskIo`] also remembers whether a sync has failed on it: whoever owns the disk writes nothing
+//! more to it then.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{Io, OutputFile};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a disk wants to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub struct DiskIo {
     traits: DiskTraits,
     reads_left: Mutex<usize>,
     read_ended: Condvar,
+    unsynced: Arc<OnceLock<PathBuf>>,
 }
 
 impl DiskIo {
@@ -56,7 +60,40 @@ impl DiskIo {
     pub fn new(inner: Arc<dyn Io>, traits: DiskTraits) -> Self {
         assert!(traits.reads_in_flight > 0, "a disk is read by somebody");
         let reads_left = Mutex::new(traits.reads_in_flight);
-        Self { inner, traits, reads_left, read_ended: Condvar::new() }
+        let unsynced = Arc::default();
+        Self { inner, traits, reads_left, read_ended: Condvar::new(), unsynced }
+    }
+
+    /// The first file or directory that could not be made durable, if there is one. What is on the
+    /// disk of it is not known any more.
+    pub fn failed_sync(&self) -> Option<&Path> {
+        self.unsynced.get().map(PathBuf::as_path)
+    }
+}
+
+/// Remembers the path if a sync has failed.
+fn note<T>(unsynced: &OnceLock<PathBuf>, result: Result<T>) -> Result<T> {
+    if let Err(Error::SyncFailed { path, .. }) = &result {
+        // The first one is kept.
+        let _ = unsynced.set(path.clone());
+    }
+    result
+}
+
+/// A file whose failed sync is remembered.
+#[derive(Debug)]
+struct NotedFile {
+    inner: Box<dyn OutputFile>,
+    unsynced: Arc<OnceLock<PathBuf>>,
+}
+
+impl OutputFile for NotedFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.inner.append(bytes)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        note(&self.unsynced, self.inner.sync())
     }
 }
 
@@ -95,7 +132,8 @@ impl Io for DiskIo {
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn OutputFile>> {
-        self.inner.create(path)
+        let inner = self.inner.create(path)?;
+        Ok(Box::new(NotedFile { inner, unsynced: Arc::clone(&self.unsynced) }))
     }
 
     fn read_at(&self, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -119,11 +157,11 @@ impl Io for DiskIo {
     }
 
     fn create_directory(&self, directory: &Path) -> Result<()> {
-        self.inner.create_directory(directory)
+        note(&self.unsynced, self.inner.create_directory(directory))
     }
 
     fn sync_directory(&self, directory: &Path) -> Result<()> {
-        self.inner.sync_directory(directory)
+        note(&self.unsynced, self.inner.sync_directory(directory))
     }
 
     /// Where reads fetch runs, those are the read-ahead, and a second reader would only seek.
