@@ -11,6 +11,7 @@ pub(crate) mod automatic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use compute::plan::slice_write::SEGMENTS_PER_TASK;
 use compute::{Node, RewriteGoal, RewriteRequest, RewrittenSegments};
@@ -26,6 +27,8 @@ use crate::transaction::lock::{ClaimedRows, LockMode};
 
 /// How often what was changed meanwhile is tried again.
 const ATTEMPTS_MAX: usize = 3;
+/// How long a rewrite waits for whoever has the table to himself; then it was in vain.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// What a VACUUM has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Vacuumed {
     pub segments: usize,
     /// Segments that were rewritten in vain, because they were changed each time.
     pub left: usize,
+    /// Somebody had the table to himself for so long that the rest of it was left as it is.
+    pub was_locked: bool,
 }
 
 /// Brings a table to the goal, as far as others let it. `pace` is asked again and again on the thread
@@ -51,7 +56,7 @@ pub async fn vacuum(
 ) -> Result<Vacuumed> {
     let mut done = Vacuumed::default();
     let slices = engine.cluster.layout().slices();
-    for slice in (0u32..).take(slices).map(SliceId) {
+    'slices: for slice in (0u32..).take(slices).map(SliceId) {
         for attempt in 1..=ATTEMPTS_MAX {
             let Some(entry) = engine.transactions.snapshot().table_by_id(table).map(Arc::clone)
             else {
@@ -64,6 +69,11 @@ pub async fn vacuum(
             let committed = commit(engine, &entry, slice, rewritten).await?;
             done.sources += committed.sources;
             done.segments += committed.segments;
+            if committed.was_locked {
+                done.left += committed.left;
+                done.was_locked = true;
+                break 'slices;
+            }
             if committed.left == 0 {
                 break;
             }
@@ -155,14 +165,21 @@ async fn commit(
     for group in rewritten {
         changes.push(to_change(entry, slice, group)?);
     }
+    let mut unwanted = Unwanted { engine, table: entry.id, changes };
     let mut transaction = engine.transactions.begin(false);
-    if transaction.lock(entry.id, LockMode::Shared).await.is_err() {
+    let lock = transaction.lock(entry.id, LockMode::Shared);
+    match tokio::time::timeout(LOCK_WAIT, lock).await {
+        Ok(Ok(_)) => {}
         // The table was dropped.
-        engine.transactions.discard(vec![Change::Rewrite(entry.id, changes)]);
-        return Ok(done);
+        Ok(Err(_)) => return Ok(done),
+        Err(_) => {
+            done.left = unwanted.changes.iter().map(|change| change.sources.len()).sum();
+            done.was_locked = true;
+            return Ok(done);
+        }
     }
     let (mut taken, mut left) = (Vec::new(), Vec::new());
-    for change in changes {
+    for change in std::mem::take(&mut unwanted.changes) {
         let is_free = transaction.try_claim(entry.id, all_rows(&change));
         // Looked at after the claim: nobody changes them from here on.
         let latest = engine.transactions.snapshot();
@@ -183,6 +200,22 @@ async fn commit(
     transaction.change(Change::Rewrite(entry.id, taken))?;
     transaction.commit().await?;
     Ok(done)
+}
+
+/// Segments that have not taken the place of others: dropped, they are removed.
+struct Unwanted<'a> {
+    engine: &'a Engine,
+    table: TableId,
+    changes: Vec<Rewritten>,
+}
+
+impl Drop for Unwanted<'_> {
+    fn drop(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            self.engine.transactions.discard(vec![Change::Rewrite(self.table, changes)]);
+        }
+    }
 }
 
 fn to_change(entry: &TableEntry, slice: SliceId, group: NewSegments) -> Result<Rewritten> {

@@ -34,7 +34,10 @@ pub(super) async fn run(session: &mut Session, statement: &Vacuum) -> Result<Exe
     let _turn = engine.vacuum_turn().await;
     for (table, name) in tables {
         let done = vacuum(&engine, table, goal, &engine.always_go_on()).await?;
-        if done.left > 0 {
+        if done.was_locked {
+            let text = format!("table \"{name}\" is locked by another transaction, VACUUM stopped");
+            session.notice(Severity::Warning, text);
+        } else if done.left > 0 {
             let text = format!(
                 "{} segments of table \"{name}\" were changed meanwhile and stay as they are",
                 done.left
