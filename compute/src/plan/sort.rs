@@ -20,6 +20,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{
     ReplaceChildrenOptions, replace_children_if_necessary,
 };
@@ -142,7 +143,9 @@ impl ExecutionPlan for BoundedSortExec {
             drop(input);
             sorter.finish().await
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, sorted.try_flatten())))
+        let sorted = RecordBatchStreamAdapter::new(schema, sorted.try_flatten());
+        // What is in memory is merged without waiting for anything.
+        Ok(make_cooperative(Box::pin(sorted)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

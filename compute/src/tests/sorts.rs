@@ -7,6 +7,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -94,7 +95,7 @@ fn shuffled(count: usize, text_bytes: usize) -> Vec<Row> {
     let mixed = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     let row = |at: usize| {
         let text = format!("{:0width$}", mixed(at), width = text_bytes);
-        ((at % 7 != 0).then_some((mixed(at) % 50) as i64), Some(text), at as i64)
+        ((!at.is_multiple_of(7)).then_some((mixed(at) % 50) as i64), Some(text), at as i64)
     };
     (0..count).map(row).collect()
 }
@@ -152,6 +153,49 @@ async fn slices_count_as_what_they_are() {
     let plan = sort(slices);
     let sorted = collect(Arc::clone(&plan), context).await.unwrap();
     assert_eq!(spills(plan.as_ref()), 0);
+    assert!(rows_of(&sorted) == expect_sorted(rows));
+}
+
+/// Few long rows among short ones, which come next to each other.
+#[tokio::test]
+async fn long_rows_next_to_each_other_fit_into_a_merge() {
+    let mut rows = shuffled(40_000, 20);
+    for row in rows.iter_mut().step_by(800) {
+        row.1 = Some(format!("~{}{}", row.2, "x".repeat(60_000)));
+    }
+    let (memory, context, _dir) = query(4 * MIB, 8192);
+    let sorted = collect(sort(batches_of(&rows, 8192)), context).await.unwrap();
+    assert!(rows_of(&sorted) == expect_sorted(rows));
+    assert!(memory.peak_bytes() <= 4 * MIB);
+}
+
+/// An operator may give all its rows at once.
+#[tokio::test]
+async fn one_batch_of_all_rows_is_sorted_on_disk() {
+    let rows = shuffled(200_000, 60);
+    let (_memory, context, _dir) = query(4 * MIB, 8192);
+    let plan = sort(vec![batch_of(&rows)]);
+    let sorted = collect(Arc::clone(&plan), context).await.unwrap();
+    assert!((5..100).contains(&spills(plan.as_ref())), "{}", spills(plan.as_ref()));
+    assert!(rows_of(&sorted) == expect_sorted(rows));
+}
+
+/// What others have is not to be had; what was kept back from the beginning is enough.
+#[tokio::test]
+async fn a_sort_goes_on_when_others_have_all_the_memory() {
+    let rows = shuffled(50_000, 60);
+    let (memory, context, _dir) = query(8 * MIB, 1024);
+    let pool = &memory.runtime_env().memory_pool;
+    let plan = sort(batches_of(&rows, 1024));
+    let mut stream = execute_stream(Arc::clone(&plan), context).unwrap();
+    let other = MemoryConsumer::new("other").register(pool);
+    other.try_grow(7 * MIB - MIB / 2).unwrap();
+    let mut sorted = Vec::new();
+    while let Some(batch) = stream.next().await {
+        sorted.push(batch.unwrap());
+    }
+    // Not a run for each batch.
+    assert!((2..40).contains(&spills(plan.as_ref())), "{}", spills(plan.as_ref()));
     assert!(rows_of(&sorted) == expect_sorted(rows));
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -27,8 +27,11 @@ use crate::merge_share;
 /// batches.
 const FAN_IN: usize = 16;
 
-/// The fewest rows of a batch on disk.
-const SPILL_ROWS_MIN: usize = 16;
+/// The smallest batch that is worth a list of its own, bytes.
+const PIECE_BYTES_MIN: usize = 4096;
+
+/// Batches that are given on are no larger than this, but for a single row, bytes.
+const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Sorts the rows that are pushed into it.
 pub(super) struct Sorter {
@@ -37,6 +40,10 @@ pub(super) struct Sorter {
     keys: RowConverter,
     /// Makes full batches of small ones, and takes rows out of buffers that hold others too.
     incoming: BatchCoalescer,
+    /// What is in there, about.
+    incoming_bytes: usize,
+    /// With so many bytes a batch is full whatever its rows: nothing has reserved it yet.
+    piece_bytes: usize,
     runs: Vec<Run>,
     /// For `runs`.
     reservation: MemoryReservation,
@@ -45,13 +52,13 @@ pub(super) struct Sorter {
     /// Kept back for the rows of a run on its way to the disk, and for the merge at the end.
     kept_back: MemoryReservation,
     kept_back_bytes: usize,
-    /// What a merge may reserve, bytes.
-    merge_bytes: usize,
+    /// The size of a batch on disk, bytes; a batch of one row may be larger.
+    disk_bytes: usize,
     spilled: Vec<SortedSpillFile>,
+    spilled_rows: usize,
+    spilled_bytes: usize,
     spill_manager: SpillManager,
     batch_size: usize,
-    /// Rows in a batch on disk: the fewest that a run was written with.
-    spill_rows: usize,
     metrics: BaselineMetrics,
 }
 
@@ -71,17 +78,21 @@ impl Sorter {
         let kept_back =
             MemoryConsumer::new(format!("{}[{partition}]", merge_share::MERGE)).register(pool);
         let merge_bytes = merge_share::share(pool.as_ref());
+        let config = context.session_config();
+        let wanted_bytes = config.options().execution.sort_spill_reservation_bytes;
+        let kept_back_bytes = wanted_bytes.min(merge_bytes);
         let fields = order.iter().map(|key| {
             let data_type = key.expr.data_type(&schema)?;
             Ok(SortField::new_with_options(data_type, key.options))
         });
         let keys = RowConverter::new(fields.collect::<Result<Vec<_>>>()?)?;
-        let config = context.session_config();
         let spill_metrics = SpillMetrics::new(metrics, partition);
         let spill_manager = SpillManager::new(runtime, spill_metrics, Arc::clone(&schema))
             .with_compression_type(config.spill_compression());
         Ok(Self {
             incoming: BatchCoalescer::new(Arc::clone(&schema), config.batch_size()),
+            incoming_bytes: 0,
+            piece_bytes: (kept_back_bytes / 4).max(PIECE_BYTES_MIN),
             schema,
             order,
             keys,
@@ -89,26 +100,41 @@ impl Sorter {
             reservation,
             unreserved_bytes: 0,
             kept_back,
-            kept_back_bytes: config.options().execution.sort_spill_reservation_bytes,
-            merge_bytes,
+            kept_back_bytes,
+            // Two runs can be merged in what is kept back.
+            disk_bytes: (merge_bytes / FAN_IN / 4).min(kept_back_bytes / 8).max(1),
             spilled: Vec::new(),
+            spilled_rows: 0,
+            spilled_bytes: 0,
             spill_manager,
             batch_size: config.batch_size(),
-            spill_rows: config.batch_size(),
             metrics: BaselineMetrics::new(metrics, partition),
         })
     }
 
     /// Takes more rows, and writes what it has to the disk if there is no memory for them.
     pub(super) async fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        self.incoming.push_batch(batch)?;
-        self.take_completed().await
+        let row_bytes = row_bytes(&batch)?;
+        let piece_rows = (self.piece_bytes / row_bytes).clamp(1, self.batch_size);
+        let mut at = 0;
+        // An operator may give all that it has in one batch, and this makes a copy of it.
+        while at < batch.num_rows() {
+            let piece = batch.slice(at, piece_rows.min(batch.num_rows() - at));
+            at += piece.num_rows();
+            self.incoming_bytes += piece.num_rows() * row_bytes;
+            self.incoming.push_batch(piece)?;
+            if self.incoming_bytes >= self.piece_bytes {
+                self.incoming.finish_buffered_batch()?;
+            }
+            self.take_completed().await?;
+        }
+        Ok(())
     }
 
     async fn take_completed(&mut self) -> Result<()> {
         while let Some(batch) = self.incoming.next_completed_batch() {
-            // The coalescer leaves room in its buffers.
-            let run = self.sorted(compact(batch)?)?;
+            self.incoming_bytes = 0;
+            let run = self.sorted(batch)?;
             self.hold(run).await?;
             consume_budget().await;
         }
@@ -117,6 +143,8 @@ impl Sorter {
 
     fn sorted(&self, batch: RecordBatch) -> Result<Run> {
         let _timer = self.metrics.elapsed_compute().timer();
+        // The coalescer leaves room in its buffers.
+        let batch = compact(batch)?;
         let columns = self.order.iter().map(|key| {
             let value = key.expr.evaluate(&batch)?;
             value.into_array(batch.num_rows())
@@ -133,7 +161,7 @@ impl Sorter {
         }
         let bytes = run.size_bytes();
         let mut is_reserved = self.reservation.try_grow(bytes).is_ok();
-        if !is_reserved && !self.runs.is_empty() {
+        if !is_reserved && self.reservation.size() > 0 {
             self.spill().await?;
             is_reserved = self.reservation.try_grow(bytes).is_ok();
         }
@@ -150,19 +178,18 @@ impl Sorter {
 
     /// Writes all rows in memory to the disk, in order.
     async fn spill(&mut self) -> Result<()> {
-        let rows: usize = self.runs.iter().map(Run::row_count).sum();
-        let bytes = self.reservation.size() + self.unreserved_bytes;
-        let row_bytes = bytes.div_ceil(rows.max(1)).max(1);
-        let batch_bytes = self.merge_bytes / FAN_IN / 4;
-        let batch_rows = (batch_bytes / row_bytes).max(SPILL_ROWS_MIN).min(self.batch_size);
-        self.spill_rows = self.spill_rows.min(batch_rows);
         let mut merge = Merge::new(Arc::clone(&self.schema), std::mem::take(&mut self.runs));
         let mut file = self.spill_manager.create_in_progress_file("Sorting")?;
         let mut max_record_batch_memory = 0;
         loop {
             let timer = self.metrics.elapsed_compute().timer();
-            let Some(batch) = merge.next_batch(batch_rows)? else { break };
-            max_record_batch_memory = max_record_batch_memory.max(file.append_batch(&batch)?);
+            let Some(batch) = merge.next_batch(self.batch_size, self.disk_bytes)? else { break };
+            self.spilled_rows += batch.num_rows();
+            for part in parts(batch, self.disk_bytes)? {
+                let bytes = file.append_batch(&part)?;
+                self.spilled_bytes += bytes;
+                max_record_batch_memory = max_record_batch_memory.max(bytes);
+            }
             drop(timer);
             consume_budget().await;
         }
@@ -180,38 +207,76 @@ impl Sorter {
         self.incoming.finish_buffered_batch()?;
         self.take_completed().await?;
         if self.spilled.is_empty() {
-            return Ok(self.from_memory());
+            return self.merged_in_memory();
         }
         if !self.runs.is_empty() {
             self.spill().await?;
         }
+        let row_bytes = self.spilled_bytes.div_ceil(self.spilled_rows.max(1)).max(1);
+        let rows = (self.disk_bytes / row_bytes).clamp(1, self.batch_size);
         StreamingMergeBuilder::new()
             .with_sorted_spill_files(self.spilled)
             .with_spill_manager(self.spill_manager)
             .with_schema(self.schema)
             .with_expressions(&self.order)
             .with_metrics(self.metrics)
-            .with_batch_size(self.spill_rows)
+            .with_batch_size(rows)
             .with_fetch(None)
             .with_reservation(self.kept_back.take())
             .build()
     }
 
-    fn from_memory(self) -> SendableRecordBatchStream {
-        let Self { schema, runs, reservation, kept_back, batch_size, metrics, .. } = self;
-        drop(kept_back);
+    fn merged_in_memory(self) -> Result<SendableRecordBatchStream> {
+        let Self {
+            schema,
+            runs,
+            reservation,
+            kept_back,
+            unreserved_bytes,
+            batch_size,
+            metrics,
+            ..
+        } = self;
+        kept_back.try_resize(unreserved_bytes.min(kept_back.size()))?;
         let merge = Merge::new(Arc::clone(&schema), runs);
-        let rows = stream::try_unfold((merge, reservation), move |(mut merge, reservation)| {
+        let held = (reservation, kept_back);
+        let rows = stream::try_unfold((merge, held), move |(mut merge, held)| {
             let timer = metrics.elapsed_compute().timer();
-            let batch = merge.next_batch(batch_size);
+            let batch = merge.next_batch(batch_size, OUTPUT_BYTES_MAX);
             drop(timer);
-            let given = batch.map(|batch| {
-                batch.map(|batch| (batch.record_output(&metrics), (merge, reservation)))
-            });
+            let given = batch
+                .map(|batch| batch.map(|batch| (batch.record_output(&metrics), (merge, held))));
             async move { given }
         });
-        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
+}
+
+/// The bytes of the rows themselves, whatever else is in their buffers.
+fn used_bytes(batch: &RecordBatch) -> Result<usize> {
+    let mut bytes = 0;
+    for column in batch.columns() {
+        bytes += column.to_data().get_slice_memory_size()?;
+        bytes += column.as_string_view_opt().map_or(0, |text| text.total_buffer_bytes_used());
+        bytes += column.as_binary_view_opt().map_or(0, |bytes| bytes.total_buffer_bytes_used());
+    }
+    Ok(bytes)
+}
+
+/// What a row takes, on average; at least one byte.
+fn row_bytes(batch: &RecordBatch) -> Result<usize> {
+    Ok(used_bytes(batch)?.div_ceil(batch.num_rows().max(1)).max(1))
+}
+
+/// The batch in parts of about so many bytes: a few long rows among short ones make a batch that no
+/// merge could hold.
+fn parts(batch: RecordBatch, bytes: usize) -> Result<Vec<RecordBatch>> {
+    let rows = batch.num_rows();
+    if rows <= 1 || used_bytes(&batch)? <= 2 * bytes {
+        return Ok(vec![batch]);
+    }
+    let (first, second) = (batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2));
+    Ok([parts(first, bytes)?, parts(second, bytes)?].concat())
 }
 
 fn no_memory(error: DataFusionError) -> DataFusionError {

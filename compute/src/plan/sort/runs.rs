@@ -5,6 +5,7 @@
 //! where these are equal.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave;
@@ -28,6 +29,8 @@ pub(super) struct Run {
     /// Of the rows as they are in the batch.
     keys: Rows,
     order: Vec<Entry>,
+    /// What a row of the batch takes, about.
+    row_bytes: usize,
 }
 
 impl Run {
@@ -39,7 +42,9 @@ impl Run {
             let by_key = || keys.row(a.row as usize).cmp(&keys.row(b.row as usize));
             a.prefix.cmp(&b.prefix).then_with(by_key).then(a.row.cmp(&b.row))
         });
-        Self { batch, keys, order }
+        let bytes = get_record_batch_memory_size(&batch);
+        let row_bytes = bytes.div_ceil(batch.num_rows().max(1));
+        Self { batch, keys, order, row_bytes }
     }
 
     /// What it holds, bytes.
@@ -47,10 +52,6 @@ impl Run {
         get_record_batch_memory_size(&self.batch)
             + self.keys.size()
             + self.order.capacity() * size_of::<Entry>()
-    }
-
-    pub(super) fn row_count(&self) -> usize {
-        self.order.len()
     }
 }
 
@@ -126,20 +127,28 @@ impl Merge {
         Some((run, entry.row as usize))
     }
 
-    /// The next rows, at most `rows_max`; none when all are given.
+    /// The next rows, at most `rows_max` and no more than about `bytes_max`; none when all are given.
     ///
     /// # Errors
     /// If a column has a type that cannot be gathered.
-    pub(super) fn next_batch(&mut self, rows_max: usize) -> Result<Option<RecordBatch>> {
-        let rows: Vec<(usize, usize)> =
-            std::iter::from_fn(|| self.next_row()).take(rows_max).collect();
+    pub(super) fn next_batch(
+        &mut self,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<RecordBatch>> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while rows.len() < rows_max && bytes < bytes_max {
+            let Some((run, row)) = self.next_row() else { break };
+            bytes += self.runs[run].row_bytes;
+            rows.push((run, row));
+        }
         if rows.is_empty() {
             return Ok(None);
         }
         let columns = (0..self.schema.fields().len()).map(|column| self.gather(column, &rows));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?))
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?))
     }
 
     fn gather(&self, column: usize, rows: &[(usize, usize)]) -> Result<ArrayRef> {
@@ -148,8 +157,8 @@ impl Merge {
         let gathered = interleave(&of_runs, rows)?;
         // Views would keep the text of all runs alive for as long as these rows are.
         Ok(match gathered.data_type() {
-            DataType::Utf8View => std::sync::Arc::new(gathered.as_string_view().gc()),
-            DataType::BinaryView => std::sync::Arc::new(gathered.as_binary_view().gc()),
+            DataType::Utf8View => Arc::new(gathered.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(gathered.as_binary_view().gc()),
             _ => gathered,
         })
     }
