@@ -91,6 +91,7 @@ impl NodeService {
 
     /// Whether a task may run that a leader of this epoch sends.
     pub(crate) fn check_epoch(&self, epoch: Option<u64>) -> Result<()> {
+        self.check_disk().map_err(|reason| with_sqlstate("57P03", reason))?;
         let own = self.epoch.load(Ordering::Acquire);
         if own != 0 && epoch == Some(own) {
             return Ok(());
@@ -181,7 +182,9 @@ impl NodeService {
         let action = request.action.ok_or("a request asks for nothing")?;
         let action = match action {
             // Neither a sign of life nor a commit waits for whoever looks through files.
-            Action::Heartbeat(_) => return self.check_open(request.epoch).map(|()| Done::default()),
+            Action::Heartbeat(_) => {
+                return self.check_open(request.epoch).map(|()| Done::default());
+            }
             Action::StoreCatalog(store) => {
                 let _alone = self.catalog.lock();
                 self.check_open(request.epoch)?;

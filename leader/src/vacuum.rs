@@ -161,11 +161,10 @@ async fn commit(
     rewritten: Vec<NewSegments>,
 ) -> Result<Vacuumed> {
     let mut done = Vacuumed::default();
-    let mut changes = Vec::with_capacity(rewritten.len());
+    let mut unwanted = Unwanted { engine, table: entry.id, changes: Vec::new() };
     for group in rewritten {
-        changes.push(to_change(entry, slice, group)?);
+        unwanted.changes.push(to_change(entry, slice, group)?);
     }
-    let mut unwanted = Unwanted { engine, table: entry.id, changes };
     let mut transaction = engine.transactions.begin(false);
     let lock = transaction.lock(entry.id, LockMode::Shared);
     match tokio::time::timeout(LOCK_WAIT, lock).await {

@@ -420,9 +420,15 @@ impl Member {
             if *state == lost {
                 return false;
             }
-            if let State::Open { .. } = *state {
-                self.copies.lost(self.number);
-                tracing::warn!(node = self.number, reason, "lost a compute node");
+            match *state {
+                State::Open { .. } => {
+                    self.copies.lost(self.number);
+                    tracing::warn!(node = self.number, reason, "lost a compute node");
+                }
+                State::Lost { .. } => {
+                    tracing::info!(node = self.number, reason, "a compute node is still away");
+                }
+                State::Unknown => {}
             }
             *state = lost;
             true

@@ -67,7 +67,8 @@ fn identity(directory: &std::path::Path, name: &str) -> Identity {
 
 impl TestCluster {
     async fn start(count: usize) -> Self {
-        Self::start_on(vec![Arc::new(RealIo); count]).await
+        let disk = || Arc::new(RealIo) as Arc<dyn Io>;
+        Self::start_on(std::iter::repeat_with(disk).take(count).collect()).await
     }
 
     /// One node for each disk.
