@@ -29,6 +29,8 @@ pub enum Statement {
     CreateTable(CreateTable),
     /// CREATE TABLE ... AS and SELECT ... INTO
     CreateTableAs(CreateTableAs),
+    /// ALTER TABLE
+    AlterTable(AlterTable),
     /// DROP TABLE
     DropTable(DropTable),
     /// CREATE SCHEMA
@@ -304,6 +306,46 @@ pub struct CreateTableAs {
     pub query: Box<ast::Query>,
 }
 
+/// ALTER TABLE table change
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    /// The table.
+    pub table: TableName,
+    /// What is to be different.
+    pub change: TableChange,
+}
+
+/// What ALTER TABLE changes.
+#[derive(Debug, Clone)]
+pub enum TableChange {
+    /// ADD [COLUMN]
+    AddColumn(ColumnDefinition),
+    /// DROP [COLUMN]
+    DropColumn(String),
+    /// RENAME [COLUMN] from TO to
+    RenameColumn {
+        /// Its name so far.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
+    /// RENAME TO
+    Rename(String),
+    /// OWNER TO
+    Owner(String),
+    /// ADD [CONSTRAINT name] constraint
+    AddConstraint(Option<String>, Constraint),
+    /// DROP CONSTRAINT
+    DropConstraint(String),
+    /// ALTER [COLUMN] column TYPE VARCHAR(length)
+    Widen {
+        /// The column.
+        column: String,
+        /// Its new length, bytes.
+        length: u32,
+    },
+}
+
 /// DROP TABLE
 #[derive(Debug, Clone)]
 pub struct DropTable {
@@ -367,6 +409,21 @@ pub struct Update {
     pub from: Vec<ast::TableWithJoins>,
     /// WHERE
     pub selection: Option<ast::Expr>,
+}
+
+impl Update {
+    /// UPDATE table SET column = DEFAULT
+    pub fn to_default(table: TableName, column: &str) -> Self {
+        let assignment = Assignment { column: column.to_owned(), value: InsertValue::Default };
+        Self {
+            with: None,
+            table,
+            alias: None,
+            assignments: vec![assignment],
+            from: Vec::new(),
+            selection: None,
+        }
+    }
 }
 
 /// column = value

@@ -13,6 +13,7 @@ mod support;
 
 mod raw_wire;
 
+mod alter_table;
 mod cancel;
 mod catalog;
 mod changes;

@@ -21,6 +21,8 @@ pub enum Change {
     DropSchema(String),
     /// CREATE TABLE: the entry holds no segments yet.
     CreateTable(Arc<TableEntry>),
+    /// ALTER TABLE: the same rows, otherwise defined.
+    Define(TableId, Definition),
     /// DROP TABLE
     DropTable(TableId),
     /// Rows were added, placed in this style: the segments become visible with the commit.
@@ -43,6 +45,27 @@ pub enum Change {
     DropGroup(u32),
     /// ALTER SYSTEM SET: name and value; None is DEFAULT.
     PutParameter(String, Option<String>),
+}
+
+/// How a table is defined from now on.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The definition that was changed: by now there must be no other.
+    before: Arc<TableEntry>,
+    /// The new one. Its segments are not looked at.
+    after: Arc<TableEntry>,
+}
+
+impl Definition {
+    /// From one definition of a table to another.
+    pub fn change(before: &Arc<TableEntry>, after: Arc<TableEntry>) -> Self {
+        Self { before: Arc::clone(before), after }
+    }
+
+    /// The new one.
+    pub fn after(&self) -> &TableEntry {
+        &self.after
+    }
 }
 
 /// Rows of one segment that are deleted.
@@ -79,6 +102,7 @@ impl Snapshot {
             Change::CreateSchema(entry) => self.create_schema(entry),
             Change::DropSchema(name) => self.drop_schema(name),
             Change::CreateTable(entry) => self.create_table(entry),
+            Change::Define(id, definition) => self.define(*id, definition),
             Change::DropTable(id) => self.drop_table(*id),
             Change::AddSegments(id, placed, segments) => self.add_segments(*id, *placed, segments),
             Change::Place(id, style) => self.place(*id, *style),
@@ -124,14 +148,39 @@ impl Snapshot {
         if !self.schemas.contains_key(&entry.schema) {
             return Err(undefined_schema(&entry.schema));
         }
-        let name = (entry.schema.clone(), entry.name.clone());
-        if self.names.contains_key(&name) {
-            let message = format!("relation \"{}\" already exists", entry.name);
-            return Err(Error::statement(code::DUPLICATE_TABLE, message));
-        }
-        self.names.insert(name, entry.id);
+        self.check_name_is_free(&entry.schema, &entry.name)?;
+        self.names.insert((entry.schema.clone(), entry.name.clone()), entry.id);
         self.tables.insert(entry.id, Arc::clone(entry));
         Ok(())
+    }
+
+    fn check_name_is_free(&self, schema: &str, name: &str) -> Result<()> {
+        if self.names.contains_key(&(schema.to_owned(), name.to_owned())) {
+            let message = format!("relation \"{name}\" already exists");
+            return Err(Error::statement(code::DUPLICATE_TABLE, message));
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, id: TableId, definition: &Definition) -> Result<()> {
+        let entry = Arc::clone(self.tables.get(&id).ok_or_else(dropped_meanwhile)?);
+        if !entry.is_defined_as(&definition.before) {
+            return Err(Error::Conflict { table: id, other: None });
+        }
+        let after = &definition.after;
+        if after.owner != entry.owner && !self.users.contains_key(&after.owner) {
+            let message = format!("user \"{}\" does not exist", after.owner);
+            return Err(Error::statement(code::UNDEFINED_OBJECT, message));
+        }
+        if (&after.schema, &after.name) != (&entry.schema, &entry.name) {
+            self.check_name_is_free(&after.schema, &after.name)?;
+        }
+        check_not_null(&entry, after)?;
+        let mut next = TableEntry::clone(after);
+        next.slices.clone_from(&entry.slices);
+        next.deletions = Deletions::clone(&entry.deletions);
+        self.drop_table(id)?;
+        self.create_table(&Arc::new(next))
     }
 
     fn drop_table(&mut self, id: TableId) -> Result<()> {
@@ -209,6 +258,22 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// A column that becomes NOT NULL has a value in all rows that are there.
+fn check_not_null(entry: &TableEntry, after: &TableEntry) -> Result<()> {
+    let was_not_null = |id| entry.columns.iter().any(|column| column.id == id && !column.nullable);
+    let new = after.columns.iter().filter(|column| !column.nullable && !was_not_null(column.id));
+    for column in new {
+        let has_values = |segment: &Arc<SegmentInfo>| {
+            segment.column(column.id).is_some_and(|statistics| statistics.null_count == 0)
+        };
+        if !entry.slices.iter().flatten().all(has_values) {
+            let message = format!("column \"{}\" contains null values", column.name);
+            return Err(Error::statement("23502", message));
+        }
+    }
+    Ok(())
 }
 
 /// The segment is there, with this vector and no other: what was decided by it still holds.

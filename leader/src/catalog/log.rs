@@ -422,6 +422,7 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
             writer.run("DELETE FROM schemas WHERE name = ?1", params![name])?;
         }
         Change::CreateTable(entry) => write_table(writer, entry)?,
+        Change::Define(_, definition) => rewrite_table(writer, definition.after())?,
         Change::DropTable(id) => {
             writer.run("DELETE FROM tables WHERE oid = ?1", params![id.0])?;
         }
@@ -495,7 +496,7 @@ fn delete_segment(writer: &mut Writer<'_>, segment: SegmentId) -> Result<()> {
 
 fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
     let (style, distkey) = distribution_text(entry.distribution, entry.is_automatic)?;
-    let sortkey = entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let sortkey = sort_key_text(entry);
     let constraints = constraint::to_json(&entry.constraints)?;
     let sql = "INSERT INTO tables (oid, schema, name, owner, diststyle, distkey, sortkey, \
                constraints, slices, placement_fingerprint) \
@@ -515,6 +516,38 @@ fn write_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
             entry.placement_fingerprint.cast_signed(),
         ],
     )?;
+    write_columns(writer, entry)
+}
+
+/// Another definition of a table that is there. Its segments stay.
+fn rewrite_table(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
+    let (style, distkey) = distribution_text(entry.distribution, entry.is_automatic)?;
+    let sortkey = sort_key_text(entry);
+    let constraints = constraint::to_json(&entry.constraints)?;
+    let sql = "UPDATE tables SET schema = ?2, name = ?3, owner = ?4, diststyle = ?5, distkey = ?6, \
+               sortkey = ?7, constraints = ?8 WHERE oid = ?1";
+    writer.run(
+        sql,
+        params![
+            entry.id.0,
+            entry.schema,
+            entry.name,
+            entry.owner,
+            style,
+            distkey,
+            sortkey,
+            constraints
+        ],
+    )?;
+    writer.run("DELETE FROM columns WHERE table_oid = ?1", params![entry.id.0])?;
+    write_columns(writer, entry)
+}
+
+fn sort_key_text(entry: &TableEntry) -> String {
+    entry.sort_key.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn write_columns(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
     let sql = "INSERT INTO columns (table_oid, position, column_id, name, type, nullable, \
                default_text, encode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     for (position, column) in entry.columns.iter().enumerate() {

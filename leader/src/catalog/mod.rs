@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use storage::ids::TableId;
 
-pub use change::{Change, Deletion, Rewritten};
+pub use change::{Change, Definition, Deletion, Rewritten};
 pub use table::{DistributionStyle, TableColumn, TableEntry};
 pub use user::{GroupEntry, UserEntry};
 

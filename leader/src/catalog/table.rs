@@ -102,6 +102,20 @@ impl TableEntry {
         })
     }
 
+    /// Whether all but the rows is as in `other`.
+    pub fn is_defined_as(&self, other: &Self) -> bool {
+        self.reads_as(other)
+            && (&self.schema, &self.name, &self.owner) == (&other.schema, &other.name, &other.owner)
+            && self.distribution == other.distribution
+            && self.is_automatic == other.is_automatic
+            && self.constraints == other.constraints
+    }
+
+    /// Whether rows that were made for `other` are rows of this table.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.sort_key == other.sort_key
+    }
+
     /// Rows in all slices, each counted once however many copies there are.
     pub fn row_count(&self) -> u64 {
         let slices = match self.distribution {

@@ -301,12 +301,18 @@ fn no_portal(name: &str) -> Report {
     Report::error(sqlstate::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
 }
 
-/// The client decodes rows by what it was told when it described the statement.
+/// The client decodes rows by what it was told when it described the statement, and takes them for
+/// the columns of those names.
 fn require_described(described: Option<&Schema>, schema: &Schema) -> Result<(), Report> {
-    let wire_types = |schema: &Schema| -> Vec<u32> {
-        schema.fields().iter().map(|field| WireType::of_field(field).oid).collect()
+    let is_as_told = |described: &Schema| {
+        let (told, new) = (described.fields(), schema.fields());
+        let mut both = told.iter().zip(new);
+        let is_alike = both.all(|(told, new)| {
+            told.name() == new.name() && WireType::of_field(told).oid == WireType::of_field(new).oid
+        });
+        told.len() == new.len() && is_alike
     };
-    if described.map(wire_types) == Some(wire_types(schema)) {
+    if described.is_some_and(is_as_told) {
         return Ok(());
     }
     Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")

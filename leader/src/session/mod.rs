@@ -60,6 +60,13 @@ pub struct SessionStatement {
     pub shown: Arc<str>,
 }
 
+impl SessionStatement {
+    /// A part of another statement.
+    pub fn part(statement: Statement) -> Self {
+        Self { statement, parameter_types: Vec::new(), shown: "".into() }
+    }
+}
+
 /// A statement that PREPARE named.
 #[derive(Debug, Clone)]
 pub struct NamedStatement {
@@ -516,13 +523,43 @@ impl Session {
         name: &TableName,
         mode: LockMode,
     ) -> Result<Arc<TableEntry>> {
-        let peek = self.transaction()?.peek();
-        let entry = self.find_table(&peek, name)?.ok_or_else(|| undefined_table(name))?;
-        self.check_owner(&entry.owner, "relation", &entry.name)?;
-        let transaction = self.transaction()?;
-        transaction.lock(entry.id, mode).await?;
-        let view = transaction.view();
-        view.table_by_id(entry.id).map(Arc::clone).ok_or_else(|| undefined_table(name))
+        let entry = self.lock_if_exists(name, mode).await?;
+        entry.ok_or_else(|| undefined_table(name))
+    }
+
+    /// As [`Session::lock_table_in`]; `None` if there is no table of that name.
+    pub async fn lock_if_exists(
+        &mut self,
+        name: &TableName,
+        mode: LockMode,
+    ) -> Result<Option<Arc<TableEntry>>> {
+        loop {
+            let peek = self.transaction()?.peek();
+            let Some(entry) = self.find_table(&peek, name)? else { return Ok(None) };
+            self.check_owner(&entry.owner, "relation", &entry.name)?;
+            let transaction = self.transaction()?;
+            let is_fresh = transaction.is_fresh();
+            let locked = transaction.lock(entry.id, mode).await;
+            if is_fresh {
+                // Whoever had it before may have dropped it, or given its name to another.
+                let view = self.transaction()?.view();
+                let found = self.find_table(&view, name)?;
+                if found.is_none_or(|found| found.id != entry.id) {
+                    self.transaction()?.begin_again();
+                    continue;
+                }
+            }
+            locked?;
+            let view = self.transaction()?.view();
+            let found = view.table_by_id(entry.id).map(Arc::clone);
+            // Nor need it be the user's any more.
+            let latest = self.engine.transactions.snapshot();
+            let owner = latest.table_by_id(entry.id).or(found.as_ref()).map(|table| &table.owner);
+            if let Some(owner) = owner {
+                self.check_owner(owner, "relation", &entry.name)?;
+            }
+            return Ok(found);
+        }
     }
 
     /// Keeps a statement under a name.

@@ -51,7 +51,7 @@ pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Exec
 }
 
 /// A key of the table, with the name that Postgres would give it.
-fn constraint_entry(
+pub(super) fn constraint_entry(
     session: &Session,
     entry: &TableEntry,
     constraint: &Constraint,
@@ -82,7 +82,7 @@ fn constraint_entry(
 }
 
 /// Gives later ones of equal name a number.
-fn distinguish_names(constraints: &mut [ConstraintEntry]) {
+pub(super) fn distinguish_names(constraints: &mut [ConstraintEntry]) {
     for at in 1..constraints.len() {
         let (before, rest) = constraints.split_at_mut(at);
         let constraint = &mut rest[0];
@@ -207,7 +207,7 @@ fn like_entry(session: &mut Session, like: &LikeTable) -> Result<TableEntry> {
     Ok(entry)
 }
 
-fn column(definition: &ColumnDefinition) -> TableColumn {
+pub(super) fn column(definition: &ColumnDefinition) -> TableColumn {
     TableColumn {
         id: ColumnId(0),
         name: definition.name.clone(),

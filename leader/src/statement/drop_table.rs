@@ -13,13 +13,9 @@ use crate::transaction::lock::LockMode;
 /// Drops tables. Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
 pub(super) async fn run(session: &mut Session, statement: &DropTable) -> Result<Execution> {
     for name in &statement.tables {
-        let peek = session.transaction()?.peek();
-        match session.find_table(&peek, name)? {
+        match session.lock_if_exists(name, LockMode::Exclusive).await? {
             Some(entry) => {
-                session.check_owner(&entry.owner, "relation", &entry.name)?;
-                let transaction = session.transaction()?;
-                transaction.lock(entry.id, LockMode::Exclusive).await?;
-                transaction.change(Change::DropTable(entry.id))?;
+                session.transaction()?.change(Change::DropTable(entry.id))?;
             }
             None if statement.if_exists => {
                 let text = format!("Table \"{name}\" does not exist and will be skipped");

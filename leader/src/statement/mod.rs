@@ -1,6 +1,7 @@
 //! One file per statement; here only the tables that say which file it is.
 
 mod alter_system;
+mod alter_table;
 mod analyze;
 mod cancel;
 mod change_rows;
@@ -48,6 +49,7 @@ pub(crate) async fn run(
         Statement::Insert(_) => insert::run(session, whole, parameters).await,
         Statement::CreateTable(statement) => create_table::run(session, statement),
         Statement::CreateTableAs(_) => create_table_as::run(session, whole, parameters).await,
+        Statement::AlterTable(statement) => alter_table::run(session, statement).await,
         Statement::DropTable(statement) => drop_table::run(session, statement).await,
         Statement::CreateSchema(statement) => create_schema::run(session, statement),
         Statement::DropSchema(statement) => drop_schema::run(session, statement).await,

@@ -3,7 +3,7 @@
 //! | | waits for | held by |
 //! |---|---|---|
 //! | a table, shared | its exclusive holder, and who waits for that before | DELETE, UPDATE, MERGE, the end of VACUUM |
-//! | a table, exclusive | all its holders | INSERT, COPY, TRUNCATE, DROP |
+//! | a table, exclusive | all its holders | INSERT, COPY, TRUNCATE, ALTER, DROP |
 //! | rows | who has claimed one of them | DELETE, UPDATE, MERGE, once they know their rows; the end of VACUUM |
 //!
 //! A wait that would close a circle is refused at once.

@@ -234,7 +234,10 @@ impl TransactionManager {
 
     /// Commits nothing more if an error leaves it unknown what is on this process's disk.
     pub fn fence_after(&self, error: &Error) {
-        if self.files.are_here() && error.is_sync_failure() && !self.fenced.swap(true, Ordering::Relaxed) {
+        if self.files.are_here()
+            && error.is_sync_failure()
+            && !self.fenced.swap(true, Ordering::Relaxed)
+        {
             tracing::error!(%error, "a file could not be made durable; no more writes");
         }
     }
@@ -284,6 +287,7 @@ impl TransactionManager {
                 Change::CreateSchema(_)
                 | Change::DropSchema(_)
                 | Change::CreateTable(_)
+                | Change::Define(..)
                 | Change::DropTable(_)
                 | Change::Place(..)
                 | Change::Truncate(_)
@@ -382,6 +386,7 @@ impl TransactionManager {
             Change::CreateSchema(_)
             | Change::DropSchema(_)
             | Change::CreateTable(_)
+            | Change::Define(..)
             | Change::AddSegments(..)
             | Change::Place(..)
             | Change::PutUser(_)

@@ -25,9 +25,11 @@ pub mod lock;
 pub mod manager;
 mod savepoint;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use storage::ids::{TableId, Xid};
+use storage::ids::{SegmentId, TableId, Xid};
+use storage::statistics::SegmentInfo;
 
 use crate::catalog::{Change, Snapshot};
 use crate::error::{Error, Result, code};
@@ -106,11 +108,46 @@ impl Transaction {
         self.check_writable()?;
         self.locks.acquire(id, mode).await?;
         self.begin_statement();
-        if self.view.table_by_id(id).is_none() {
+        let Some(seen) = self.view.table_by_id(id) else {
             return Err(Error::statement(code::INTERNAL_ERROR, "1018")
                 .with_detail("Relation does not exist."));
+        };
+        // Rows that are written for columns of yesterday would be read as those of today, and rows of
+        // a table that has another name by now belong into the one that has its name.
+        let is_own = |change: &Change| matches!(change, Change::Define(own, _) if *own == id);
+        let latest = self.manager.snapshot();
+        let is_old = latest.table_by_id(id).is_some_and(|latest| {
+            !latest.reads_as(seen) || (&latest.schema, &latest.name) != (&seen.schema, &seen.name)
+        });
+        if is_old && !self.changes.iter().any(is_own) {
+            return Err(Error::Conflict { table: id, other: None });
         }
         Ok(())
+    }
+
+    /// Refuses a change of all rows of a table that others have added to since the snapshot. The
+    /// table must be locked.
+    pub fn check_sees_all_rows(&self, id: TableId) -> Result<()> {
+        let latest = self.manager.snapshot();
+        let Some(latest) = latest.table_by_id(id) else { return Ok(()) };
+        let seen: HashSet<SegmentId> =
+            self.view.table_by_id(id).map_or_else(HashSet::new, |seen| {
+                seen.slices.iter().flatten().map(|segment| segment.id).collect()
+            });
+        let sees = |segment: &Arc<SegmentInfo>| {
+            let is_removed = self.changes.iter().any(|change| match change {
+                Change::DeleteRows(of, deletions) if *of == id => deletions
+                    .iter()
+                    .any(|gone| gone.segment.id == segment.id && gone.vector.is_none()),
+                Change::Truncate(of) => *of == id,
+                _ => false,
+            });
+            is_removed || seen.contains(&segment.id)
+        };
+        match latest.slices.iter().flatten().all(sees) {
+            true => Ok(()),
+            false => Err(Error::Conflict { table: id, other: None }),
+        }
     }
 
     /// Records a change; this transaction sees it from now on.

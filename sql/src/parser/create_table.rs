@@ -95,6 +95,28 @@ fn create_table_as(
     }))
 }
 
+/// The column of ALTER TABLE ADD.
+pub(super) fn added_column(tokens: &mut Tokens<'_>) -> Result<ColumnDefinition> {
+    let mut elements = Elements::default();
+    column(tokens, &mut elements)?;
+    let Elements { columns, constraints, dist_keys, sort_keys, .. } = elements;
+    if !(constraints.is_empty() && dist_keys.is_empty() && sort_keys.is_empty()) {
+        return Err(Error::not_supported("a key in ALTER TABLE ADD COLUMN")
+            .with_hint("Add a constraint with a statement of its own."));
+    }
+    let added = columns.into_iter().next().ok_or_else(|| tokens.unexpected())?;
+    check_column_name(&added.name)?;
+    check_encoding(&added)?;
+    Ok(added)
+}
+
+/// The constraint of ALTER TABLE ADD.
+pub(super) fn added_constraint(tokens: &mut Tokens<'_>) -> Result<Constraint> {
+    let mut elements = Elements::default();
+    table_constraint(tokens, &mut elements)?;
+    elements.constraints.pop().ok_or_else(|| tokens.unexpected())
+}
+
 fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
     if tokens.next_is_word("like") && !tokens.word_is(1, "like") {
         tokens.expect_word("like")?;
@@ -242,14 +264,7 @@ fn assemble(
 fn check(table: &CreateTable) -> Result<()> {
     check_unique(table.columns.iter().map(|column| &column.name))?;
     check_distribution(&table.attributes)?;
-    if let Some(column) =
-        table.columns.iter().find(|column| SYSTEM_COLUMNS.contains(&column.name.as_str()))
-    {
-        return Err(Error::new(
-            ErrorKind::DuplicateColumn,
-            format!("column name \"{}\" conflicts with a system column name", column.name),
-        ));
-    }
+    table.columns.iter().try_for_each(|column| check_column_name(&column.name))?;
     if table.like.is_some() && table.attributes != TableAttributes::default() {
         return Err(Error::syntax("CREATE TABLE LIKE cannot have table attributes"));
     }
@@ -258,6 +273,15 @@ fn check(table: &CreateTable) -> Result<()> {
     }
     if table.like.is_none() {
         check_keys(table)?;
+    }
+    Ok(())
+}
+
+/// Every table has some columns already.
+pub(super) fn check_column_name(name: &str) -> Result<()> {
+    if SYSTEM_COLUMNS.contains(&name) {
+        let message = format!("column name \"{name}\" conflicts with a system column name");
+        return Err(Error::new(ErrorKind::DuplicateColumn, message));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! parsers of this folder, over the same tokens, so that what Redshift adds is understood and what
 //! we do not support is refused by name.
 
+mod alter_table;
 mod change;
 mod copy;
 mod create_table;

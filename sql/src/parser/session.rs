@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::alter_table::alter_table;
 use super::tokens::Tokens;
 use super::users;
 use crate::error::{Error, Result};
@@ -117,6 +118,9 @@ pub(super) fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
         equals_or_to(tokens)?;
         let value = set_value(tokens)?;
         return Ok(Statement::AlterSystem(AlterSystem { name, value }));
+    }
+    if tokens.take_word("table") {
+        return alter_table(tokens);
     }
     if tokens.take_word("user") {
         return users::alter_user(tokens);
