@@ -133,8 +133,8 @@ async fn whoever_waits_for_a_table_must_own_it_still() {
     assert_eq!(dropped.unwrap_err().code().unwrap().code(), "42501");
     assert_eq!(rows(&owner, "SELECT a FROM t").await, ["1"]);
     // A user who is dropped at the same time gets no table.
-    run(&owner, "CREATE USER carol PASSWORD 'Abcdef123'; BEGIN; ALTER TABLE t OWNER TO carol")
-        .await;
+    run(&owner, "CREATE USER carol PASSWORD 'Abcdef123'").await;
+    run(&owner, "BEGIN; ALTER TABLE t OWNER TO carol").await;
     run(&cluster.connect().await, "DROP USER carol").await;
     let error = owner.batch_execute("COMMIT").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42704");

@@ -20,7 +20,7 @@ use datafusion::common::DataFusionError;
 use datafusion::common::runtime::JoinSet;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::SessionContext;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::io::{CallKind, Fault, FaultEffect, FaultyIo, Io, RealIo};
@@ -219,7 +219,7 @@ impl TestCluster {
     }
 
     /// The plan that writes the rows of a query into `version`.
-    async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
+    async fn write(&self, version: &TableVersion, sql: &str) -> Arc<dyn ExecutionPlan> {
         let source = self.context(version).sql(sql).await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
         let end = WriteEnd {
@@ -228,8 +228,11 @@ impl TestCluster {
             turn: 0,
             replaces: None,
         };
-        let plan = self.planner.write(source, &end).unwrap();
-        displayable(plan.as_ref()).indent(false).to_string()
+        self.planner.write(source, &end).unwrap()
+    }
+
+    async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
+        displayable(self.write(version, sql).await.as_ref()).indent(false).to_string()
     }
 
     async fn run(&self, version: &TableVersion, sql: &str) -> Result<Vec<RecordBatch>, String> {
@@ -269,6 +272,16 @@ async fn a_panic_under_any_boundary_is_an_error() {
         let result: Result<usize, String> = cluster.run(&version, sql).await.map(rows);
         let error = result.unwrap_err();
         assert!(error.contains("planted"), "{sql}: {error}");
+    }
+    // a write: below it, and in what is moved for it
+    for sql in [
+        "SELECT id, k FROM t WHERE explode_at(id)",
+        "SELECT k, count(*) FROM t WHERE explode_at(id) GROUP BY k",
+        "SELECT k, id FROM t WHERE explode_at(id)",
+    ] {
+        let plan = cluster.write(&version, sql).await;
+        let error = collect(plan, cluster.planner.state().task_ctx()).await.unwrap_err();
+        assert!(error.to_string().contains("planted"), "{sql}: {error}");
     }
     // The nodes go on.
     let count = cluster.run(&version, "SELECT count(*) FROM t").await.unwrap();
