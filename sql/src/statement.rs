@@ -39,6 +39,8 @@ pub enum Statement {
     DropSchema(DropSchema),
     /// TRUNCATE
     Truncate(TableName),
+    /// LOCK
+    Lock(Vec<TableName>),
     /// DELETE
     Delete(Delete),
     /// UPDATE
@@ -337,6 +339,8 @@ pub enum TableChange {
     AddConstraint(Option<String>, Constraint),
     /// DROP CONSTRAINT
     DropConstraint(String),
+    /// ALTER of distribution, sort key or encodings
+    Arrange(Arrangement),
     /// ALTER [COLUMN] column TYPE VARCHAR(length)
     Widen {
         /// The column.
@@ -344,6 +348,19 @@ pub enum TableChange {
         /// Its new length, bytes.
         length: u32,
     },
+}
+
+/// How the rows of a table shall lie; what is not given stays.
+#[derive(Debug, Clone, Default)]
+pub struct Arrangement {
+    /// DISTSTYLE, and the column of KEY.
+    pub distribution: Option<(DistStyle, Option<String>)>,
+    /// SORTKEY; AUTO and NONE are the same.
+    pub sort_key: Option<SortKey>,
+    /// ENCODE of columns; None is AUTO.
+    pub encodings: Vec<(String, Option<Encoding>)>,
+    /// ENCODE AUTO for all columns.
+    pub encode_auto: bool,
 }
 
 /// DROP TABLE

@@ -111,6 +111,31 @@ async fn a_new_column_does_not_pass_over_rows_of_others() {
     run(&older, "ROLLBACK").await;
 }
 
+/// Rows are written anew only by whoever sees them all: none of others is lost, and none that was
+/// deleted comes back.
+#[tokio::test]
+async fn rows_are_arranged_anew_as_they_are() {
+    let cluster = Cluster::start();
+    let (older, other) = (cluster.connect().await, cluster.connect().await);
+    run(&other, "CREATE TABLE t (a bigint, b int); INSERT INTO t VALUES (1, 1), (2, 2)").await;
+    for change in ["INSERT INTO t VALUES (3, 3)", "DELETE FROM t WHERE a = 1"] {
+        run(&older, "BEGIN").await;
+        rows(&older, "SELECT count(*) FROM t").await;
+        run(&other, change).await;
+        let error = older.batch_execute("ALTER TABLE t ALTER DISTKEY b").await.unwrap_err();
+        assert_eq!(error.as_db_error().unwrap().message(), "1023");
+        run(&older, "ROLLBACK").await;
+    }
+    // Readers go on with what they saw.
+    run(&older, "BEGIN").await;
+    assert_eq!(rows(&older, "SELECT a FROM t").await, ["2", "3"]);
+    run(&other, "ALTER TABLE t ALTER SORTKEY (b), ALTER DISTSTYLE ALL").await;
+    run(&other, "DELETE FROM t WHERE a = 3").await;
+    assert_eq!(rows(&older, "SELECT a FROM t").await, ["2", "3"]);
+    run(&older, "COMMIT").await;
+    assert_eq!(rows(&older, "SELECT a FROM t").await, ["2"]);
+}
+
 /// A table that was given to somebody else meanwhile is not the user's any more.
 #[tokio::test]
 async fn whoever_waits_for_a_table_must_own_it_still() {
@@ -178,6 +203,7 @@ async fn definitions_survive_a_restart() {
             "ADD COLUMN b int",
             "RENAME COLUMN a TO number",
             "ALTER COLUMN c TYPE varchar(30)",
+            "ALTER DISTKEY number, ALTER SORTKEY (number)",
             "RENAME TO u",
         ] {
             run(&client, &format!("ALTER TABLE t {change}")).await;

@@ -57,6 +57,30 @@ async fn vacuum_in_a_batch_takes_nothing_away() {
     assert_eq!(sum(&client, "t").await, Some(2));
 }
 
+/// Whoever has locked a table first is alone with it, and the next one sees what was done.
+#[tokio::test]
+async fn a_locked_table_is_written_by_nobody_else() {
+    let cluster = Cluster::start();
+    let (holder, other) = (cluster.connect().await, cluster.connect().await);
+    holder.batch_execute("CREATE TABLE t (a bigint)").await.unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+    assert_eq!(sum(&other, "t").await, None, "readers do not wait");
+    let waiting = async {
+        other.batch_execute("BEGIN; LOCK t").await.unwrap();
+        let seen = sum(&other, "t").await;
+        other.batch_execute("INSERT INTO t VALUES (10); COMMIT").await.unwrap();
+        seen
+    };
+    let holding = async {
+        holder.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        holder.batch_execute("INSERT INTO t VALUES (2); COMMIT").await.unwrap();
+    };
+    let (seen, ()) = tokio::join!(waiting, holding);
+    assert_eq!(seen, Some(3), "it was not locked, or the snapshot is older than the lock");
+    assert_eq!(sum(&holder, "t").await, Some(13));
+}
+
 #[tokio::test]
 async fn a_connection_that_is_lost_leaves_nothing() {
     let cluster = Cluster::start();

@@ -14,7 +14,7 @@ use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::create_table::{column, constraint_entry, distinguish_names};
-use super::{change_rows, command};
+use super::{change_rows, command, rearrange};
 use crate::catalog::constraint::ConstraintKind;
 use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
@@ -30,6 +30,10 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         session.check_alone("ALTER TABLE ... ALTER COLUMN ... TYPE")?;
     }
     let entry = session.lock_table(&statement.table).await?;
+    if let TableChange::Arrange(arrangement) = &statement.change {
+        rearrange::run(session, &entry, arrangement).await?;
+        return Ok(command("ALTER TABLE"));
+    }
     let mut next = TableEntry::clone(&entry);
     match &statement.change {
         TableChange::AddColumn(definition) => add_column(session, &mut next, definition)?,
@@ -42,6 +46,7 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         }
         TableChange::DropConstraint(name) => drop_constraint(&mut next, name)?,
         TableChange::Widen { column, length } => widen(&mut next, column, *length)?,
+        TableChange::Arrange(_) => {}
     }
     if next.name == entry.name && matches!(statement.change, TableChange::Rename(_)) {
         let message = format!("relation \"{}\" already exists", entry.name);

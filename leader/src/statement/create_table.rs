@@ -13,6 +13,7 @@ use storage::schema::EncodeName;
 use super::command;
 use crate::catalog::constraint::{ConstraintEntry, ConstraintKind};
 use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
+use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
@@ -134,15 +135,20 @@ pub(super) fn finish_entry(
     check_names(entry)?;
     apply_attributes(entry, attributes)?;
     if entry.is_automatic {
-        entry.distribution = match engine.cluster.layout().nodes() {
-            1 => DistributionStyle::Even,
-            _ => DistributionStyle::All,
-        };
+        entry.distribution = unplaced(engine);
     }
     entry.placement_fingerprint = compute::placement::fingerprint();
     entry.slices = vec![Vec::new(); engine.cluster.layout().slices()];
     entry.deletions = Deletions::default();
     Ok(())
+}
+
+/// Where the rows of a DISTSTYLE AUTO table live while it is small.
+pub(super) fn unplaced(engine: &Engine) -> DistributionStyle {
+    match engine.cluster.layout().nodes() {
+        1 => DistributionStyle::Even,
+        _ => DistributionStyle::All,
+    }
 }
 
 fn place(entry: &mut TableEntry, style: DistributionStyle) {
@@ -218,7 +224,7 @@ pub(super) fn column(definition: &ColumnDefinition) -> TableColumn {
     }
 }
 
-fn encode_name(encoding: Encoding) -> EncodeName {
+pub(super) fn encode_name(encoding: Encoding) -> EncodeName {
     match encoding {
         Encoding::Raw => EncodeName::Raw,
         Encoding::Az64 => EncodeName::Az64,

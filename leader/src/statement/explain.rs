@@ -45,12 +45,19 @@ pub(super) async fn run(
         return Err(error.with_hint("EXPLAIN without ANALYZE shows the plan and runs nothing."));
     }
     let target = match statement.statement.as_ref() {
-        Statement::Insert(insert) => {
-            let view = session.transaction()?.view();
-            let entry = session.find_table(&view, &insert.table)?;
-            Some(target_table(&*entry.ok_or_else(|| undefined_table(&insert.table))?))
-        }
+        Statement::Insert(insert) => Some(&insert.table),
+        Statement::Update(update) => Some(&update.table),
+        Statement::Delete(delete) => Some(&delete.table),
         _ => None,
+    };
+    let target = match target {
+        Some(name) => {
+            let view = session.transaction()?.view();
+            let entry = session.find_table(&view, name)?.ok_or_else(|| undefined_table(name))?;
+            session.check_owner(&entry.owner, "relation", &entry.name)?;
+            Some(target_table(&entry))
+        }
+        None => None,
     };
     let layout = session.engine().cluster.layout();
     let (verbose, analyze) = (statement.verbose, statement.analyze);
@@ -90,9 +97,12 @@ fn bind(
         (Statement::Query(query), _) => Ok(binder.bind_query(query, types)?),
         (Statement::CreateTableAs(statement), _) => Ok(binder.bind_ctas(statement)?),
         (Statement::Insert(insert), Some(target)) => Ok(binder.bind_insert(insert, target, &[])?),
+        // The query that finds the rows, and makes the new ones.
+        (Statement::Update(update), Some(target)) => Ok(binder.bind_update(update, target, &[])?),
+        (Statement::Delete(delete), Some(target)) => Ok(binder.bind_delete(delete, target, &[])?),
         _ => Err(Error::statement(
             code::FEATURE_NOT_SUPPORTED,
-            "EXPLAIN is supported for SELECT, INSERT and CREATE TABLE AS",
+            "EXPLAIN is supported for SELECT, INSERT, UPDATE, DELETE and CREATE TABLE AS",
         )),
     }
 }

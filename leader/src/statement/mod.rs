@@ -16,8 +16,10 @@ mod drop_table;
 mod explain;
 mod group;
 mod insert;
+mod lock;
 mod placement;
 mod prepare;
+mod rearrange;
 mod rows;
 mod select;
 mod set;
@@ -54,6 +56,7 @@ pub(crate) async fn run(
         Statement::CreateSchema(statement) => create_schema::run(session, statement),
         Statement::DropSchema(statement) => drop_schema::run(session, statement).await,
         Statement::Truncate(table) => truncate::run(session, table).await,
+        Statement::Lock(tables) => lock::run(session, tables).await,
         Statement::Explain(statement) => explain::run(session, whole, statement, parameters).await,
         Statement::Set(statement) => set::run(session, statement),
         Statement::SetTransaction => Ok(command("SET")),

@@ -28,10 +28,10 @@ mod savepoint;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use storage::ids::{SegmentId, TableId, Xid};
+use storage::ids::{DeletionVectorId, SegmentId, TableId, Xid};
 use storage::statistics::SegmentInfo;
 
-use crate::catalog::{Change, Snapshot};
+use crate::catalog::{Change, Snapshot, TableEntry};
 use crate::error::{Error, Result, code};
 use lock::{ClaimedRows, HeldLocks, LockMode};
 use manager::TransactionManager;
@@ -123,6 +123,36 @@ impl Transaction {
             return Err(Error::Conflict { table: id, other: None });
         }
         Ok(())
+    }
+
+    /// Refuses to write all rows of a table anew that has other rows by now than this transaction sees,
+    /// or that it has changed itself. The table must be locked.
+    pub fn check_is_latest(&self, id: TableId) -> Result<()> {
+        let latest = self.manager.snapshot();
+        let (Some(latest), Some(seen)) = (latest.table_by_id(id), self.view.table_by_id(id)) else {
+            return Ok(());
+        };
+        let ids = |entry: &TableEntry| -> Vec<Vec<(SegmentId, Option<DeletionVectorId>)>> {
+            let id = |segment: &Arc<SegmentInfo>| {
+                (segment.id, entry.deletions.get(&segment.id).map(|vector| vector.id))
+            };
+            entry.slices.iter().map(|slice| slice.iter().map(id).collect()).collect()
+        };
+        if ids(latest) == ids(seen) {
+            return Ok(());
+        }
+        let is_own = self.changes.iter().any(|change| match change {
+            Change::AddSegments(of, ..) | Change::DeleteRows(of, _) | Change::Truncate(of) => {
+                *of == id
+            }
+            _ => false,
+        });
+        if is_own {
+            let message = "a table whose rows this transaction has changed cannot be arranged anew";
+            return Err(Error::statement(code::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                .with_hint("Do it in a transaction of its own."));
+        }
+        Err(Error::Conflict { table: id, other: None })
     }
 
     /// Refuses a change of all rows of a table that others have added to since the snapshot. The

@@ -1,10 +1,13 @@
 //! ALTER TABLE: one change of a table for each statement, several only of what Redshift lets stand
 //! together.
 
+use datafusion::sql::sqlparser::tokenizer::Token;
+
 use super::create_table::{added_column, added_constraint, check_column_name};
+use super::table_attributes::{dist_style, encoding, sort_key};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
-use crate::statement::{AlterTable, Statement, TableChange};
+use crate::statement::{AlterTable, Arrangement, DistStyle, SortKey, Statement, TableChange};
 use crate::types::SqlType;
 
 /// After ALTER TABLE.
@@ -81,26 +84,87 @@ fn rename(tokens: &mut Tokens<'_>) -> Result<TableChange> {
 }
 
 fn alter(tokens: &mut Tokens<'_>) -> Result<TableChange> {
-    for what in ["distkey", "diststyle", "sortkey", "compound", "encode"] {
-        if tokens.next_is_word(what) {
-            let what = what.to_ascii_uppercase();
-            return Err(Error::not_supported(format!("ALTER TABLE ... ALTER {what}"))
-                .with_hint("Make a new table of the rows with CREATE TABLE AS and rename it."));
+    let mut arrangement = Arrangement::default();
+    loop {
+        if let Some(widened) = alter_item(tokens, &mut arrangement)? {
+            return Ok(widened);
         }
+        if !tokens.take(&Token::Comma) {
+            return Ok(TableChange::Arrange(arrangement));
+        }
+        tokens.expect_word("alter")?;
+    }
+}
+
+/// One item of ALTER; an answer is all of the statement.
+fn alter_item(
+    tokens: &mut Tokens<'_>,
+    arrangement: &mut Arrangement,
+) -> Result<Option<TableChange>> {
+    let twice = |what: &str| {
+        let message = format!("{what} is specified more than once");
+        Err(Error::new(ErrorKind::InvalidTableDefinition, message))
+    };
+    if tokens.take_word("distkey") {
+        let key = (DistStyle::Key, Some(one_name(tokens)?));
+        if arrangement.distribution.replace(key).is_some() {
+            return twice("the distribution");
+        }
+        return Ok(None);
+    }
+    if tokens.take_word("diststyle") {
+        let style = dist_style(tokens)?;
+        let key = match style {
+            DistStyle::Key => {
+                tokens.expect_word("distkey")?;
+                Some(one_name(tokens)?)
+            }
+            DistStyle::Auto | DistStyle::Even | DistStyle::All => None,
+        };
+        if arrangement.distribution.replace((style, key)).is_some() {
+            return twice("the distribution");
+        }
+        return Ok(None);
+    }
+    let sort_key = if tokens.take_words(&["sortkey", "none"]) {
+        Some(SortKey::Auto)
+    } else {
+        sort_key(tokens)?
+    };
+    if let Some(sort_key) = sort_key {
+        if arrangement.sort_key.replace(sort_key).is_some() {
+            return twice("the sort key");
+        }
+        return Ok(None);
+    }
+    if tokens.take_words(&["encode", "auto"]) {
+        arrangement.encode_auto = true;
+        return Ok(None);
     }
     tokens.take_word("column");
     let column = tokens.name()?;
     if tokens.take_word("encode") {
-        return Err(Error::not_supported("ALTER TABLE ... ALTER COLUMN ... ENCODE")
-            .with_hint("Make a new table of the rows with CREATE TABLE AS and rename it."));
+        let encoding = encoding(tokens)?;
+        arrangement.encodings.push((column, encoding));
+        return Ok(None);
     }
     tokens.expect_word("type")?;
     match tokens.sql_type()? {
-        SqlType::VarChar(length) => Ok(TableChange::Widen { column, length }),
+        SqlType::VarChar(length) => Ok(Some(TableChange::Widen { column, length })),
         _ => {
             let message = format!("cannot alter type of column \"{column}\"");
             let error = Error::new(ErrorKind::FeatureNotSupported, message);
             Err(error.with_hint("Only the length of a VARCHAR can be altered."))
         }
     }
+}
+
+/// A name, in parentheses or not.
+fn one_name(tokens: &mut Tokens<'_>) -> Result<String> {
+    let is_enclosed = tokens.take(&Token::LParen);
+    let name = tokens.name()?;
+    if is_enclosed {
+        tokens.expect(&Token::RParen)?;
+    }
+    Ok(name)
 }

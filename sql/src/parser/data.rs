@@ -72,6 +72,19 @@ pub(super) fn truncate(tokens: &mut Tokens<'_>) -> Result<Statement> {
     Ok(Statement::Truncate(tokens.table_name()?))
 }
 
+/// After LOCK. Redshift has one mode.
+pub(super) fn lock(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    tokens.take_word("table");
+    let tables = tokens.comma_separated(Tokens::table_name)?;
+    if tokens.take_word("in") && !tokens.take_words(&["access", "exclusive", "mode"]) {
+        return Err(Error::not_supported("LOCK in a mode other than ACCESS EXCLUSIVE"));
+    }
+    if tokens.take_word("nowait") {
+        return Err(Error::not_supported("LOCK with NOWAIT"));
+    }
+    Ok(Statement::Lock(tables))
+}
+
 /// After DROP.
 pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let what = tokens.word()?;

@@ -137,6 +137,7 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
         "update" => change::update(tokens),
         "merge" => change::merge(tokens),
         "truncate" => data::truncate(tokens),
+        "lock" => data::lock(tokens),
         "create" => create(tokens),
         "drop" => data::drop(tokens),
         "copy" => copy::copy(tokens),
@@ -246,10 +247,11 @@ fn explain(tokens: &mut Tokens<'_>) -> Result<Statement> {
         Statement::Query(_)
         | Statement::Insert(_)
         | Statement::Delete(_)
+        | Statement::Update(_)
         | Statement::CreateTableAs(_) => {
             Ok(Statement::Explain(Explain { analyze, verbose, statement: Box::new(explained) }))
         }
-        _ => Err(Error::syntax("EXPLAIN takes SELECT, INSERT, DELETE or CREATE TABLE AS")),
+        _ => Err(Error::syntax("EXPLAIN takes SELECT, INSERT, UPDATE, DELETE or CREATE TABLE AS")),
     }
 }
 

@@ -48,7 +48,8 @@ fn once(name: &str, repeated: bool) -> Result<()> {
     Ok(())
 }
 
-fn dist_style(tokens: &mut Tokens<'_>) -> Result<DistStyle> {
+/// The word after DISTSTYLE.
+pub(super) fn dist_style(tokens: &mut Tokens<'_>) -> Result<DistStyle> {
     match tokens.word()?.as_str() {
         "auto" => Ok(DistStyle::Auto),
         "even" => Ok(DistStyle::Even),
@@ -65,7 +66,8 @@ fn single_name(tokens: &mut Tokens<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn sort_key(tokens: &mut Tokens<'_>) -> Result<Option<SortKey>> {
+/// SORTKEY in one of its forms, if it follows.
+pub(super) fn sort_key(tokens: &mut Tokens<'_>) -> Result<Option<SortKey>> {
     if tokens.take_words(&["sortkey", "auto"]) {
         return Ok(Some(SortKey::Auto));
     }
