@@ -218,21 +218,22 @@ impl TestCluster {
         context
     }
 
-    /// The plan that writes the rows of a query into `version`.
-    async fn write(&self, version: &TableVersion, sql: &str) -> Arc<dyn ExecutionPlan> {
+    /// The plan that writes the rows of a query into `version`, with segments from `first_segment` on.
+    async fn write(
+        &self,
+        version: &TableVersion,
+        sql: &str,
+        first_segment: u64,
+    ) -> Arc<dyn ExecutionPlan> {
         let source = self.context(version).sql(sql).await.unwrap();
         let source = self.planner.source(source.logical_plan()).unwrap();
-        let end = WriteEnd {
-            version: Arc::new(version.clone()),
-            first_segment: 1,
-            turn: 0,
-            replaces: None,
-        };
+        let end =
+            WriteEnd { version: Arc::new(version.clone()), first_segment, turn: 0, replaces: None };
         self.planner.write(source, &end).unwrap()
     }
 
     async fn plan_of_write(&self, version: &TableVersion, sql: &str) -> String {
-        displayable(self.write(version, sql).await.as_ref()).indent(false).to_string()
+        displayable(self.write(version, sql, 1).await.as_ref()).indent(false).to_string()
     }
 
     async fn run(&self, version: &TableVersion, sql: &str) -> Result<Vec<RecordBatch>, String> {
@@ -274,12 +275,12 @@ async fn a_panic_under_any_boundary_is_an_error() {
         assert!(error.contains("planted"), "{sql}: {error}");
     }
     // a write: below it, and in what is moved for it
-    for sql in [
+    for (number, sql) in (1..).zip([
         "SELECT id, k FROM t WHERE explode_at(id)",
         "SELECT k, count(*) FROM t WHERE explode_at(id) GROUP BY k",
         "SELECT k, id FROM t WHERE explode_at(id)",
-    ] {
-        let plan = cluster.write(&version, sql).await;
+    ]) {
+        let plan = cluster.write(&version, sql, number << 40).await;
         let error = collect(plan, cluster.planner.state().task_ctx()).await.unwrap_err();
         assert!(error.to_string().contains("planted"), "{sql}: {error}");
     }
