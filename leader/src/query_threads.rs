@@ -1,24 +1,31 @@
 //! The threads that query work runs on; apart from the connections', so that a busy query never
 //! delays a cancel.
 //!
-//! There are two sets, each with a thread for each slice. Queries that are expected to be short have
-//! one of their own, and the other yields to it: its threads are niced, so that where both want a
-//! core the kernel gives most of it to the short query, and all of it to the long one otherwise. So a
-//! short query does not stand in line behind every step of long ones, whichever queue it came by.
+//! There are three sets, each with a thread for each slice, by how long a query is expected to take.
+//! A set yields to those of shorter queries: its threads are niced, so that where both want a core the
+//! kernel gives most of it to the shorter query, and all of it to the longer one otherwise. So a short
+//! query does not stand in line behind every step of long ones, whichever queue it came by. Three,
+//! because what is long is relative: beside lookups of some milliseconds a join of half a second is.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use wlm::{Grant, Priority};
 
 use crate::error::{Error, Result};
 
-/// How much the threads of long queries yield: a third of the weight of a thread at 0.
-const LONG_NICENESS: i32 = 5;
+/// How much the threads of short queries yield to those of quick ones: a ninth of their weight.
+const SHORT_NICENESS: i32 = 10;
+/// How much the threads of long queries yield: a third of the weight of those of short ones.
+const LONG_NICENESS: i32 = 15;
+/// Queries that stay under this time are quick.
+const QUICK_MS: u128 = 100;
 /// Queries that stay under this time are short.
 const SHORT_MS: u128 = 2_000;
 
 /// How long work is expected to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
+    /// Nobody notices that there was anything to wait for.
+    Quick,
     /// Seconds at most.
     Short,
     /// More, or nobody knows.
@@ -26,23 +33,44 @@ pub enum Pace {
 }
 
 impl Pace {
+    /// All of them, each before those that yield to it.
+    const ALL: [Self; 3] = [Self::Quick, Self::Short, Self::Long];
+
     /// The pace of a query that workload management has let in. Those of the superuser queue and of
-    /// the short query queue count as short, and so do those of the two highest priorities.
+    /// the two highest priorities yield to nobody.
     pub fn of(grant: &Grant) -> Self {
-        let is_preferred = grant.cpu_share >= Priority::Highest.cpu_share();
-        if is_preferred || grant.expected_time.as_millis() < SHORT_MS {
-            Self::Short
-        } else {
-            Self::Long
+        let is_preferred = grant.priority >= Priority::Highest
+            || grant.cpu_share >= Priority::Critical.cpu_share();
+        match grant.expected_time.as_millis() {
+            _ if is_preferred => Self::Quick,
+            ..QUICK_MS => Self::Quick,
+            QUICK_MS..SHORT_MS => Self::Short,
+            _ => Self::Long,
+        }
+    }
+
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Quick => 0,
+            Self::Short => SHORT_NICENESS,
+            Self::Long => LONG_NICENESS,
+        }
+    }
+
+    fn thread_name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Short => "short",
+            Self::Long => "query",
         }
     }
 }
 
-/// Both sets. Always there until the value goes.
+/// All sets. Always there until the value goes.
 #[derive(Debug)]
 pub struct QueryThreads {
-    short: Option<Runtime>,
-    long: Option<Runtime>,
+    /// In the order of [`Pace::ALL`].
+    sets: Vec<Runtime>,
 }
 
 impl QueryThreads {
@@ -52,32 +80,26 @@ impl QueryThreads {
     /// If the operating system gives none.
     pub fn start(count: usize) -> Result<Self> {
         let failed = |source| Error::Io { action: "start the query threads".into(), source };
-        let runtime = |name: &str, niceness: i32| {
+        let runtime = |pace: Pace| {
             Builder::new_multi_thread()
                 .worker_threads(count)
-                .thread_name(name)
-                .on_thread_start(move || yield_to_others(niceness))
+                .thread_name(pace.thread_name())
+                .on_thread_start(move || yield_to_others(pace.niceness()))
                 .enable_all()
                 .build()
                 .map_err(failed)
         };
-        Ok(Self { short: Some(runtime("short", 0)?), long: Some(runtime("query", LONG_NICENESS)?) })
+        Ok(Self { sets: Pace::ALL.into_iter().map(runtime).collect::<Result<_>>()? })
     }
 
     /// Where work of that pace runs.
     pub fn handle(&self, pace: Pace) -> Handle {
-        let runtime = match pace {
-            Pace::Short => &self.short,
-            Pace::Long => &self.long,
-        };
-        runtime.as_ref().expect("the threads live as long as their owner").handle().clone()
+        self.sets[pace as usize].handle().clone()
     }
 
     /// Whether any work is running or waiting to run.
     pub fn are_busy(&self) -> bool {
-        [Pace::Short, Pace::Long]
-            .into_iter()
-            .any(|pace| self.handle(pace).metrics().num_alive_tasks() > 0)
+        self.sets.iter().any(|set| set.handle().metrics().num_alive_tasks() > 0)
     }
 }
 
@@ -88,14 +110,14 @@ fn yield_to_others(niceness: i32) {
     }
     // Without a process it is the calling thread that is meant.
     if let Err(error) = rustix::process::setpriority_process(None, niceness) {
-        tracing::warn!(%error, "long queries do not yield to short ones");
+        tracing::warn!(%error, "longer queries do not yield to shorter ones");
     }
 }
 
 impl Drop for QueryThreads {
     fn drop(&mut self) {
         // The last owner may be an async task, where a runtime must not be waited for.
-        for runtime in [self.short.take(), self.long.take()].into_iter().flatten() {
+        for runtime in self.sets.drain(..) {
             runtime.shutdown_background();
         }
     }
@@ -123,7 +145,8 @@ mod tests {
             receiver.recv().unwrap()
         };
         let own = rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(niceness(Pace::Short), own);
+        assert_eq!(niceness(Pace::Quick), own);
+        assert_eq!(niceness(Pace::Short), own.max(SHORT_NICENESS));
         assert_eq!(niceness(Pace::Long), own.max(LONG_NICENESS));
     }
 }

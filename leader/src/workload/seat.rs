@@ -62,9 +62,9 @@ impl Seat {
         self.admission.as_ref().map(|admission| admission.query())
     }
 
-    /// How long the work is expected to take. What the leader does alone is short.
+    /// How long the work is expected to take. What the leader does alone is quick.
     pub fn pace(&self) -> Pace {
-        self.admission.as_ref().map_or(Pace::Short, |admission| Pace::of(admission.grant()))
+        self.admission.as_ref().map_or(Pace::Quick, |admission| Pace::of(admission.grant()))
     }
 
     /// Keeps the place shared for as long as the claim is there.
