@@ -30,6 +30,6 @@ pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};
 pub use functions::{Functions, Notation, functions, notation};
 pub use limits::Limits;
-pub use parser::{parse, parse_expression};
+pub use parser::{check_encoding, parse, parse_expression};
 pub use statement::{Parsed, Statement};
 pub use types::SqlType;

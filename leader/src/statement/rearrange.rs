@@ -82,6 +82,7 @@ fn arrange(session: &Session, entry: &mut TableEntry, arrangement: &Arrangement)
     }
     for (name, encoding) in &arrangement.encodings {
         let position = entry.position(name)?;
+        sql::check_encoding(name, entry.columns[position].sql_type, *encoding)?;
         entry.columns[position].encode = encoding.map_or(EncodeName::Auto, encode_name);
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::create_table::{added_column, added_constraint, check_column_name};
+use super::create_table::{added_column, added_constraint, check_column_name, sort_columns};
 use super::table_attributes::{dist_style, encoding, sort_key};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
@@ -132,6 +132,7 @@ fn alter_item(
         sort_key(tokens)?
     };
     if let Some(sort_key) = sort_key {
+        sort_columns(&sort_key)?;
         if arrangement.sort_key.replace(sort_key).is_some() {
             return twice("the sort key");
         }

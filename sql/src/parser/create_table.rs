@@ -106,7 +106,7 @@ pub(super) fn added_column(tokens: &mut Tokens<'_>) -> Result<ColumnDefinition> 
     }
     let added = columns.into_iter().next().ok_or_else(|| tokens.unexpected())?;
     check_column_name(&added.name)?;
-    check_encoding(&added)?;
+    check_encoding(&added.name, added.sql_type, added.encoding)?;
     Ok(added)
 }
 
@@ -269,7 +269,7 @@ fn check(table: &CreateTable) -> Result<()> {
         return Err(Error::syntax("CREATE TABLE LIKE cannot have table attributes"));
     }
     for column in &table.columns {
-        check_encoding(column)?;
+        check_encoding(&column.name, column.sql_type, column.encoding)?;
     }
     if table.like.is_none() {
         check_keys(table)?;
@@ -318,16 +318,22 @@ fn check_distribution(attributes: &TableAttributes) -> Result<()> {
     }
 }
 
-fn check_keys(table: &CreateTable) -> Result<()> {
-    let exists = |name: &String| table.columns.iter().any(|column| column.name == *name);
-    let (sort_columns, max): (&[String], usize) = match &table.attributes.sort_key {
+/// The columns of a sort key, if they are not too many.
+pub(super) fn sort_columns(sort_key: &SortKey) -> Result<&[String]> {
+    let (columns, max): (&[String], usize) = match sort_key {
         SortKey::Auto => (&[], 0),
         SortKey::Compound(columns) => (columns, COMPOUND_SORT_COLUMNS_MAX),
         SortKey::Interleaved(columns) => (columns, INTERLEAVED_SORT_COLUMNS_MAX),
     };
-    if sort_columns.len() > max {
+    if columns.len() > max {
         return Err(invalid(format!("a sort key of this kind can have at most {max} columns")));
     }
+    Ok(columns)
+}
+
+fn check_keys(table: &CreateTable) -> Result<()> {
+    let exists = |name: &String| table.columns.iter().any(|column| column.name == *name);
+    let sort_columns = sort_columns(&table.attributes.sort_key)?;
     if let Some(name) =
         table.attributes.dist_key.iter().chain(sort_columns).find(|name| !exists(name))
     {
@@ -363,13 +369,16 @@ fn invalid(message: String) -> Error {
 }
 
 /// Which encoding may hold which type, as documented.
-fn check_encoding(column: &ColumnDefinition) -> Result<()> {
-    let Some(encoding) = column.encoding else { return Ok(()) };
+/// Refuses an encoding that is not for values of the column's type.
+///
+/// # Errors
+/// If it is not; AUTO, which is `None`, always is.
+pub fn check_encoding(name: &str, sql_type: SqlType, encoding: Option<Encoding>) -> Result<()> {
+    let Some(encoding) = encoding else { return Ok(()) };
     use SqlType::{
         BigInt, Boolean, Char, Date, Decimal, Double, Integer, Real, SmallInt, Time, TimeTz,
         Timestamp, TimestampTz, VarChar,
     };
-    let sql_type = column.sql_type;
     let allowed = match encoding {
         Encoding::Raw | Encoding::RunLength | Encoding::Zstd => true,
         Encoding::Az64 => !matches!(sql_type, Real | Double | Boolean | Char(_) | VarChar(_)),
@@ -391,6 +400,6 @@ fn check_encoding(column: &ColumnDefinition) -> Result<()> {
         return Ok(());
     }
     let encoding = format!("{encoding:?}").to_ascii_lowercase();
-    Err(invalid(format!("invalid encode option \"{encoding}\" for column \"{}\"", column.name))
+    Err(invalid(format!("invalid encode option \"{encoding}\" for column \"{name}\""))
         .with_detail(format!("The column has type {sql_type}.")))
 }

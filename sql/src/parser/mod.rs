@@ -15,6 +15,8 @@ mod table_attributes;
 mod tokens;
 mod users;
 
+pub use create_table::check_encoding;
+
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::ast;
