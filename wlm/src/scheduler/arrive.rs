@@ -145,15 +145,10 @@ impl Scheduler {
     fn first_priority(&self, request: &Request, home: Home) -> (Priority, bool) {
         match (home, self.config.mode()) {
             (Home::Superuser, _) | (Home::Queue(_), Mode::Manual) => (Priority::Normal, false),
-            (Home::Queue(queue), Mode::Auto) => {
-                match self.overrides.of(request.session, request.user) {
-                    None => (self.config.queue(queue).priority, false),
-                    Some(Priority::Critical) if self.critical().is_some() => {
-                        (Priority::Highest, true)
-                    }
-                    Some(priority) => (priority, true),
-                }
-            }
+            (Home::Queue(queue), Mode::Auto) => match self.override_of(request, None) {
+                None => (self.config.queue(queue).priority, false),
+                Some(priority) => (priority, true),
+            },
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::classifier::Home;
 use crate::event::{PriorityRefusal, PriorityScope};
 use crate::ids::{SessionId, UserId};
 use crate::priority::Priority;
+use crate::query::Request;
 
 /// Priorities set for users and sessions.
 #[derive(Debug, Default)]
@@ -60,8 +61,7 @@ impl Scheduler {
             let set = match scope {
                 PriorityScope::Query(_) => priority,
                 PriorityScope::Session(_) | PriorityScope::User(_) => {
-                    let request = &self.query(id).request;
-                    self.overrides.of(request.session, request.user)
+                    self.override_of(&self.query(id).request, Some(id))
                 }
             };
             match set {
@@ -117,6 +117,14 @@ impl Scheduler {
             None => priority.cpu_share(),
         };
         actions.push(Action::ChangePriority { query: id, priority, cpu_share });
+    }
+
+    /// The priority set for the session or user of a request: of the query with this id, or of one
+    /// that arrives. Where another query is critical it is the highest one below.
+    pub(super) fn override_of(&self, request: &Request, id: Option<QueryId>) -> Option<Priority> {
+        let set = self.overrides.of(request.session, request.user)?;
+        let is_taken = self.critical().is_some_and(|critical| Some(critical) != id);
+        if set == Priority::Critical && is_taken { Some(Priority::Highest) } else { Some(set) }
     }
 
     /// The critical query, if there is one.

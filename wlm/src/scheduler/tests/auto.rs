@@ -151,6 +151,24 @@ fn one_query_at_a_time_is_critical() {
 }
 
 #[test]
+fn a_change_for_a_user_makes_no_second_query_critical() {
+    let mut cluster = cluster(LEVELS);
+    for session in [7, 8] {
+        set(&mut cluster, PriorityScope::Session(SessionId(session)), Some(Priority::Critical));
+    }
+    cluster.arrive(1, &hungry().session(7));
+    cluster.arrive(2, &hungry().session(8));
+    let priorities = |cluster: &Cluster| {
+        let rows = cluster.scheduler.query_state_rows();
+        let of = |id| rows.iter().find(|row| row.query.0 == id).unwrap().query_priority;
+        [of(1), of(2)]
+    };
+    assert_eq!(priorities(&cluster), [Priority::Critical, Priority::Highest]);
+    set(&mut cluster, PriorityScope::User(UserId(100)), Some(Priority::Low));
+    assert_eq!(priorities(&cluster), [Priority::Critical, Priority::Highest]);
+}
+
+#[test]
 fn priorities_of_sessions_and_users_hold_for_later_queries() {
     let mut cluster = cluster(LEVELS);
     let session = |id| PriorityScope::Session(SessionId(id));
