@@ -13,10 +13,12 @@
 //! * `write`: rows of a query or a load, as segments that wait for their commit ([`write_table`]);
 //! * [`exchange`]: how nodes execute parts of a plan for the leader and for each other, and
 //!   [`codec`]: how our plan nodes get there;
+//! * [`query_threads`] and [`cpu_share`]: what of the processors a query gets;
 //! * [`service`]: what the leader tells a node beside queries;
 //! * [`error`]: how an error carries its SQLSTATE to the leader.
 
 pub mod codec;
+pub mod cpu_share;
 pub mod error;
 pub mod exchange;
 pub mod layout;
@@ -26,6 +28,7 @@ pub mod object_storage;
 pub mod placement;
 pub mod plan;
 pub mod profile;
+pub mod query_threads;
 pub mod row_ids;
 pub mod service;
 

@@ -14,6 +14,7 @@ use compute::exchange::NodeChannels;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
+use compute::query_threads::QueryThreads;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
@@ -31,7 +32,6 @@ use crate::config::{Config, Parameters};
 use crate::error::{Error, Result};
 use crate::pgwire::registry::Registry;
 use crate::planner::Planner;
-use crate::query_threads::QueryThreads;
 use crate::session::Clock;
 use crate::session::temporary::drop_leftovers;
 use crate::transaction::manager::{CatalogCopies, Derived, TransactionManager};
@@ -132,7 +132,8 @@ impl Engine {
                 Planner::for_nodes(nodes.nodes().clone(), nodes.runtime_env())?
             }
         };
-        let query_threads = QueryThreads::start(cluster.layout().slices_per_node())?;
+        let query_threads = QueryThreads::start(cluster.layout().slices_per_node())
+            .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
         let clock: Clock = Arc::new(Utc::now);
         let workload = open_workload(&config, &transactions, &cluster, &clock)?;
         workload.watch(&Handle::current());

@@ -20,8 +20,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compute::plan::sort::bounded;
+use compute::plan::bounded::bounded;
 use compute::plan::stop::{StopOnDrop, stoppable};
+use compute::query_threads::Pace;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -180,11 +181,8 @@ pub async fn run_work<T: Send + 'static>(
     }
 }
 
-/// Figures of what this process executes.
 fn figures(engine: &Engine, plan: Option<Arc<dyn ExecutionPlan>>) -> Arc<Figures> {
-    let slices = engine.cluster.layout().slices();
-    let plan = plan.filter(|_| matches!(engine.cluster, Cluster::Alone(_)));
-    Figures::new(plan, slices, Arc::clone(&engine.clock))
+    Figures::new(plan, engine.cluster.layout(), Arc::clone(&engine.clock))
 }
 
 enum Attended<T> {
@@ -202,12 +200,23 @@ async fn attend<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<Attended<T>> {
     let mut tasks = JoinSet::new();
-    tasks.spawn_on(work, &engine.query_threads.handle(seat.pace()));
+    match seat.cpu_share() {
+        Some(share) => {
+            let threads = engine.query_threads.handle(share.pace());
+            share.scope(|| tasks.spawn_on(work, &threads));
+        }
+        None => {
+            tasks.spawn_on(work, &engine.query_threads.handle(Pace::Quick));
+        }
+    }
     let order = tokio::select! {
         biased;
         ended = tasks.join_next() => {
             let result = result_of(ended);
             let outcome = if result.is_ok() { Outcome::Completed } else { Outcome::Failed };
+            if result.is_ok() {
+                figures.settle().await;
+            }
             seat.finish(outcome, figures);
             return result.map(Attended::Done);
         }

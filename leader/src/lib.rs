@@ -27,7 +27,6 @@ pub mod execution;
 pub mod pgwire;
 pub mod planner;
 pub mod query;
-pub mod query_threads;
 pub mod server;
 pub mod session;
 mod start;

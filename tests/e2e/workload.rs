@@ -76,12 +76,13 @@ impl Endless {
 const RUNNING: &str = "SELECT count(*) FROM stv_wlm_query_state WHERE state = 'Running'";
 const QUEUED: &str = "SELECT count(*) FROM stv_wlm_query_state WHERE state = 'QueuedWaiting'";
 
-/// Scenario 1 of the documentation: groups of users, query groups, and the order of queues.
+/// Scenario 1 of the documentation: groups of users, query groups, and the order of queues; and
+/// roles.
 #[tokio::test]
 async fn queries_go_to_the_queue_that_the_configuration_says() {
     let cluster = configured(
         r#"[{"user_group":["admin"]},{"query_group":["QG_B"]},{"user_group":["analysts"]},
-            {"query_group":["QG_C*"],"query_group_wild_card":1},{}]"#,
+            {"query_group":["QG_C*"],"query_group_wild_card":1},{"user_role":["loads"]},{}]"#,
     );
     let admin = cluster.connect().await;
     admin
@@ -89,8 +90,9 @@ async fn queries_go_to_the_queue_that_the_configuration_says() {
             "CREATE USER adminuser PASSWORD 'Correct7Horse' CREATEUSER;
              CREATE USER admin1 PASSWORD 'Correct7Horse'; CREATE USER vp1 PASSWORD 'Correct7Horse';
              CREATE USER analyst1 PASSWORD 'Correct7Horse';
-             CREATE USER ralph PASSWORD 'Correct7Horse';
-             CREATE GROUP admin WITH USER admin1; CREATE GROUP analysts WITH USER analyst1",
+             CREATE USER ralph PASSWORD 'Correct7Horse'; CREATE USER nora PASSWORD 'Correct7Horse';
+             CREATE ROLE night_loads; CREATE ROLE loads; GRANT ROLE night_loads TO nora;
+             GRANT ROLE loads TO ROLE night_loads; CREATE GROUP admin WITH USER admin1; CREATE GROUP analysts WITH USER analyst1",
         )
         .await
         .unwrap();
@@ -103,8 +105,10 @@ async fn queries_go_to_the_queue_that_the_configuration_says() {
         ("analyst1", None, 8),
         ("analyst1", Some("superuser"), 8),
         ("ralph", Some("qg_c_7"), 9),
-        ("ralph", Some("QG_D"), 10),
-        ("ralph", None, 10),
+        // By way of another role.
+        ("nora", None, 10),
+        ("ralph", Some("QG_D"), 11),
+        ("ralph", None, 11),
     ] {
         let mut config = cluster.address.config();
         let client = connect(config.user(user)).await.unwrap();
@@ -271,6 +275,42 @@ async fn a_rule_ends_a_query() {
     assert_eq!(number(&admin, rules).await, 2);
     let cpu = "SELECT max(query_cpu_time) FROM svl_query_metrics_summary";
     assert!(number(&admin, cpu).await >= 1);
+}
+
+/// What nodes have done counts: it is in the tables, and rules see it while the query runs.
+#[tokio::test]
+async fn figures_of_all_nodes_count() {
+    let config = r#"[parameters]
+        wlm_json_configuration = '[{"query_concurrency":3,"rules":[{"rule_name":"wide",
+            "predicate":[{"metric_name":"query_cpu_time","operator":">","value":1}],
+            "action":"abort"}]}]'"#;
+    let cluster = Cluster::start_own(Options {
+        config: Some(config.to_owned()),
+        arguments: vec!["--nodes".to_owned(), "2".to_owned()],
+        ..Options::default()
+    });
+    let admin = cluster.connect().await;
+    digits(&admin).await;
+    let tables = "digits a, digits b, digits c, digits d, digits e";
+    admin
+        .batch_execute(&format!(
+            "CREATE TABLE numbers DISTKEY (n) AS
+             SELECT a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d AS n FROM {tables};
+             CREATE TABLE others DISTSTYLE EVEN AS SELECT n FROM numbers WHERE n < 1000"
+        ))
+        .await
+        .unwrap();
+    let joined = "SELECT count(*) FROM numbers JOIN others USING (n)";
+    assert_eq!(number(&admin, joined).await, 1000);
+    let figures = "SELECT scan_row_count, join_row_count FROM svl_query_metrics_summary
+                   WHERE query = pg_last_query_id()";
+    let figures = admin.query_one(figures, &[]).await.unwrap();
+    // Not the join's 1000 rows alone: each node has its part of them.
+    assert_eq!((figures.get::<_, i64>(0), figures.get::<_, i64>(1)), (101_000, 1000));
+    // All of its work is on the nodes.
+    let ended = Endless::start(&cluster.address.config(), "").await.end().await;
+    assert_eq!(ended.0, "57014");
+    assert!(ended.1.contains("Query Monitoring Rule \"wide\""), "{}", ended.1);
 }
 
 /// Queries that wait, and those that run, end when they are told to, and leave nothing.

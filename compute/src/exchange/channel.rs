@@ -14,10 +14,11 @@ use datafusion_distributed::{
     GetWorkerInfoResponse, ProducerHead, SetPlanRequest, TaskKey, WorkerChannel,
     WorkerToCoordinatorMsg,
 };
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tonic::client::Grpc;
 use tonic::codegen::http::HeaderMap;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -34,6 +35,8 @@ use super::messages::{Frame, Head, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::query_watch::QueryWatch;
 use super::rpc;
 use super::tls::Identity;
+use crate::cpu_share::CpuShare;
+use crate::query_threads::Pace;
 use crate::service::messages::{
     ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
 };
@@ -177,6 +180,18 @@ impl NodeChannel {
     }
 }
 
+/// Each new share of a query, for as long as somebody may give it another.
+fn new_shares(shares: Option<watch::Receiver<u32>>) -> impl Stream<Item = TaskOpen> + Send {
+    futures::stream::unfold(shares, |shares| async move {
+        let Some(mut shares) = shares else { return std::future::pending().await };
+        if shares.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let cpu_share = *shares.borrow_and_update();
+        Some((TaskOpen { cpu_share, ..TaskOpen::default() }, Some(shares)))
+    })
+}
+
 fn task_id(key: TaskKey) -> TaskId {
     TaskId {
         query: key.query_id.as_bytes().to_vec(),
@@ -195,15 +210,20 @@ impl NodeChannel {
         messages: BoxStream<'static, CoordinatorToWorkerMsg>,
         context: &Arc<TaskContext>,
     ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
+        let share = context.session_config().get_extension::<CpuShare>();
+        let shares = share.as_ref().map(|share| share.subscribe());
         let open = TaskOpen {
             id: Some(task_id(request.task_key)),
             task_count: request.task_count as u64,
             plan: request.plan.encode(context)?,
             url: request.target_worker_url.to_string(),
             started_ns: request.query_start_time_ns as u64,
+            cpu_share: shares.as_ref().map_or(0, |shares| *shares.borrow()),
+            pace: share.map_or(Pace::Quick, |share| share.pace()).number(),
         };
         // The messages say nothing that a node needs; that they go on says that the query lives.
-        let rest = messages.filter_map(|_| futures::future::ready(None::<TaskOpen>));
+        let ended = messages.for_each(|_| futures::future::ready(()));
+        let rest = new_shares(shares).take_until(ended);
         let opening = futures::stream::once(futures::future::ready(open)).chain(rest);
         self.ready().await?;
         let metadata = MetadataMap::from_headers(headers);

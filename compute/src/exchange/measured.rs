@@ -7,38 +7,41 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use chrono::DateTime;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec,
 };
-use datafusion::physical_plan::metrics::{Count, Gauge, Metric, MetricValue, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{
+    Count, Gauge, Metric, MetricValue, MetricsSet, Time, Timestamp,
+};
 use datafusion_distributed::TaskMetrics;
 
 use super::messages::{Measured, MetricKind, MetricMessage, OperatorMetrics};
+use crate::memory::QueryMemory;
 
 /// The metric with the bytes that a network boundary got from other processes.
 pub const BYTES_RECEIVED: &str = "bytes_received";
 /// The metric, of the first operator of a task, with the most memory that all tasks of the query had
 /// reserved on the node.
 pub const QUERY_MEMORY_PEAK: &str = "query_memory_peak";
+/// The same of the memory that they have reserved now.
+pub const QUERY_MEMORY: &str = "query_memory";
 
-/// What the operators of a task have measured so far. The peak is not known of a query without a
-/// grant.
-pub(super) fn measured(
-    plan: &Arc<dyn ExecutionPlan>,
-    memory_peak_bytes: Option<usize>,
-) -> Measured {
+/// What the operators of a task have measured so far. Memory is not known of a query without a grant.
+pub(super) fn measured(plan: &Arc<dyn ExecutionPlan>, memory: Option<&QueryMemory>) -> Measured {
     let mut operators = Vec::new();
     collect(plan, &mut operators);
-    let peak = memory_peak_bytes.map(|bytes| MetricMessage {
-        kind: MetricKind::Gauge.into(),
-        name: QUERY_MEMORY_PEAK.to_owned(),
-        value: bytes as u64,
-        partition: None,
-    });
-    if let Some(first) = operators.first_mut() {
-        first.metrics.extend(peak);
+    if let (Some(first), Some(memory)) = (operators.first_mut(), memory) {
+        let gauge = |name: &str, bytes: usize| MetricMessage {
+            kind: MetricKind::Gauge.into(),
+            name: name.to_owned(),
+            value: bytes as u64,
+            partition: None,
+        };
+        first.metrics.push(gauge(QUERY_MEMORY_PEAK, memory.peak_bytes()));
+        first.metrics.push(gauge(QUERY_MEMORY, memory.reserved_bytes()));
     }
     Measured { operators }
 }
@@ -82,7 +85,7 @@ pub(super) fn to_task_metrics(measured: Measured) -> TaskMetrics {
     }
 }
 
-/// The metric as it travels; None if EXPLAIN ANALYZE has no use for it.
+/// The metric as it travels; None if the leader has no use for it.
 fn to_message(metric: &Metric) -> Option<MetricMessage> {
     let value = metric.value();
     let kind = match value {
@@ -94,12 +97,12 @@ fn to_message(metric: &Metric) -> Option<MetricMessage> {
         MetricValue::Gauge { .. } => MetricKind::Gauge,
         MetricValue::PeakMemoryUsage { .. } => MetricKind::PeakMemory,
         MetricValue::Time { .. } => MetricKind::Time,
+        MetricValue::StartTimestamp(_) => MetricKind::Started,
+        MetricValue::EndTimestamp(_) => MetricKind::Ended,
         MetricValue::SpillCount(_)
         | MetricValue::OutputBatches(_)
         | MetricValue::SpilledRows(_)
         | MetricValue::CurrentMemoryUsage(_)
-        | MetricValue::StartTimestamp(_)
-        | MetricValue::EndTimestamp(_)
         | MetricValue::PruningMetrics { .. }
         | MetricValue::Ratio { .. }
         | MetricValue::Custom { .. } => return None,
@@ -132,6 +135,13 @@ fn from_message(message: MetricMessage) -> Option<Metric> {
         time.add_duration(std::time::Duration::from_nanos(message.value));
         time
     };
+    let timestamp = || {
+        let timestamp = Timestamp::new();
+        if value > 0 {
+            timestamp.set(DateTime::from_timestamp_nanos(i64::try_from(value).unwrap_or(i64::MAX)));
+        }
+        timestamp
+    };
     let value = match kind {
         MetricKind::OutputRows => MetricValue::OutputRows(count()),
         MetricKind::OutputBytes => MetricValue::OutputBytes(count()),
@@ -141,6 +151,8 @@ fn from_message(message: MetricMessage) -> Option<Metric> {
         MetricKind::Gauge => MetricValue::Gauge { name, gauge: gauge() },
         MetricKind::PeakMemory => MetricValue::PeakMemoryUsage { name, gauge: gauge() },
         MetricKind::Time => MetricValue::Time { name, time: time() },
+        MetricKind::Started => MetricValue::StartTimestamp(timestamp()),
+        MetricKind::Ended => MetricValue::EndTimestamp(timestamp()),
     };
     let partition = message.partition.and_then(|partition| usize::try_from(partition).ok());
     Some(Metric::new(value, partition))
@@ -161,6 +173,9 @@ mod tests {
         MetricBuilder::new(&metrics).global_counter(BYTES_RECEIVED).add(11);
         let nanoseconds = std::time::Duration::from_nanos(12);
         MetricBuilder::new(&metrics).elapsed_compute(0).add_duration(nanoseconds);
+        MetricBuilder::new(&metrics).start_timestamp(1).record();
+        // Of what has not ended.
+        MetricBuilder::new(&metrics).end_timestamp(1);
         for metric in metrics.clone_inner().iter() {
             let arrived = from_message(to_message(metric).unwrap()).unwrap();
             assert_eq!(arrived.value(), metric.value());

@@ -15,7 +15,8 @@ pub(crate) struct TaskId {
     pub(crate) task: u64,
 }
 
-/// Leader to node: execute this when somebody asks for its rows.
+/// Leader to node: execute this when somebody asks for its rows. What comes after it on the same
+/// stream has a new share only.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TaskOpen {
     #[prost(message, optional, tag = "1")]
@@ -29,9 +30,16 @@ pub(crate) struct TaskOpen {
     pub(crate) url: String,
     #[prost(uint64, tag = "5")]
     pub(crate) started_ns: u64,
+    /// The share of its query in the processors; 0: it has no part in the sharing.
+    #[prost(uint32, tag = "6")]
+    pub(crate) cpu_share: u32,
+    /// The number of a [`crate::query_threads::Pace`].
+    #[prost(uint32, tag = "7")]
+    pub(crate) pace: u32,
 }
 
-/// Node to leader, on the channel of a task: the last word of one that was to be measured.
+/// Node to leader, on the channel of a task that is measured: now and then while it is open, and as
+/// the last word.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TaskReply {
     #[prost(message, optional, tag = "1")]
@@ -59,7 +67,7 @@ pub(crate) struct MetricMessage {
     pub(crate) kind: i32,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
-    /// Rows, bytes, or nanoseconds.
+    /// Rows, bytes, or nanoseconds; a time is in nanoseconds since 1970.
     #[prost(uint64, tag = "3")]
     pub(crate) value: u64,
     #[prost(uint64, optional, tag = "4")]
@@ -78,6 +86,8 @@ pub(crate) enum MetricKind {
     Gauge = 5,
     PeakMemory = 6,
     Time = 7,
+    Started = 8,
+    Ended = 9,
 }
 
 /// Anyone to node: the rows of a partition.

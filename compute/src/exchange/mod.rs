@@ -21,6 +21,7 @@
 mod channel;
 mod failure;
 mod frames;
+mod head;
 mod measured;
 pub(crate) mod messages;
 mod query_watch;
@@ -31,7 +32,7 @@ mod tasks;
 mod tls;
 
 pub use channel::NodeChannels;
-pub use measured::{BYTES_RECEIVED, QUERY_MEMORY_PEAK};
+pub use measured::{BYTES_RECEIVED, QUERY_MEMORY, QUERY_MEMORY_PEAK};
 pub use query_watch::QueryWatch;
 pub use server::{NodeServer, ServerParts};
 pub use session::configure;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use datafusion_distributed::{
     ExecuteTaskRequest, MaybeEncoded, ProducerHead, SetPlanRequest, TaskKey, Worker,
     WorkerQueryContext,
@@ -14,7 +16,6 @@ use datafusion_distributed::{
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tonic::codegen::http::HeaderMap;
 use tonic::transport::Server;
@@ -29,15 +30,17 @@ use super::frames::FrameWriter;
 use super::messages::{Frame, Head, Measured, RowsOpen, TaskId, TaskOpen, TaskReply};
 use super::rpc::ClusterService;
 use super::session::Sessions;
-use super::tasks::Tasks;
+use super::tasks::{Place, TaskState, Tasks};
 use super::tls::Identity;
 use super::{EPOCH_HEADER, MEMORY_HEADER};
 use crate::codec::Site;
+use crate::cpu_share::CpuShare;
 use crate::error::Error;
 use crate::memory::QueryMemory;
 use crate::node::Node;
 use crate::object_storage::ObjectStorage;
 use crate::plan::guard::guard;
+use crate::query_threads::{Pace, QueryThreads};
 use crate::service::messages::{
     Action, ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
 };
@@ -47,6 +50,8 @@ use crate::service::{NodeService, copy_files, send_file};
 const FRAMES_QUEUED_MAX: usize = 2;
 /// How often what ended queries hold is let go.
 const LET_GO_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the leader hears what a task has done so far.
+const MEASURED_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams on one connection: partitions of all queries of another node.
@@ -61,7 +66,7 @@ pub struct ServerParts {
     /// The way to the other nodes.
     pub channels: Arc<NodeChannels>,
     /// Where tasks run.
-    pub queries: Handle,
+    pub threads: Arc<QueryThreads>,
     /// What plans may call beside [`sql::functions`].
     pub functions: Vec<Arc<ScalarUDF>>,
 }
@@ -73,7 +78,7 @@ pub struct NodeServer {
     tasks: Arc<Tasks>,
     service: Arc<NodeService>,
     channels: Arc<NodeChannels>,
-    queries: Handle,
+    threads: Arc<QueryThreads>,
 }
 
 impl NodeServer {
@@ -92,7 +97,7 @@ impl NodeServer {
         .with_runtime_env(parts.node.runtime_env());
         let node = Arc::clone(&parts.node);
         let service = Arc::new(NodeService::new(parts.node, Arc::clone(&tasks)));
-        Arc::new(Self { worker, node, tasks, service, channels, queries: parts.queries })
+        Arc::new(Self { worker, node, tasks, service, channels, threads: parts.threads })
     }
 
     /// Serves until `stop` is ready.
@@ -104,7 +109,8 @@ impl NodeServer {
     ) -> Result<(), Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let mut letting_go = JoinSet::new();
-        letting_go.spawn_on(let_go(self.worker.clone(), Arc::clone(&self.tasks)), &self.queries);
+        let letting = let_go(self.worker.clone(), Arc::clone(&self.tasks));
+        letting_go.spawn_on(letting, &self.threads.handle(Pace::Quick));
         Server::builder()
             .tls_config(identity.server())
             .map_err(Error::ClusterPort)?
@@ -126,26 +132,35 @@ impl NodeServer {
         let mut headers = metadata.into_headers();
         let epoch = headers.get(EPOCH_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let open = incoming.message().await?;
-        let request = open.ok_or_else(|| Status::invalid_argument("a task without a plan"))?;
-        let request = set_plan(request).map_err(|error| to_status(&error))?;
-        let memory = self.memory(&headers, request.task_key.query_id);
-        let memory = memory.map_err(|error| to_status(&error))?;
-        let task = self.tasks.open(&mut headers, memory);
+        let open = open.ok_or_else(|| Status::invalid_argument("a task without a plan"))?;
+        let (cpu_share, pace) = (open.cpu_share, Pace::from_number(open.pace));
+        let request = set_plan(open).map_err(|error| to_status(&error))?;
+        let place = self.place(&headers, request.task_key.query_id, cpu_share, pace);
+        let place = place.map_err(|error| to_status(&error))?;
+        let task = self.tasks.open(request.task_key, &mut headers, Arc::clone(&place));
+        let state = Arc::clone(task.state());
         // Checked once the task can be ended: a leader that takes over ends all that it finds.
         self.service.check_epoch(epoch).map_err(|error| to_status(&error))?;
         let (closing, closed) = oneshot::channel::<Option<Measured>>();
+        let of_query = Arc::clone(&place);
         // Whatever ends this stream, the query has ended: the leader closes it, or is gone.
         let rest = futures::stream::once(async move {
-            while let Ok(Some(_)) = incoming.message().await {}
+            while let Ok(Some(message)) = incoming.message().await {
+                if let Some(cpu_share) = &of_query.cpu_share
+                    && message.cpu_share > 0
+                {
+                    cpu_share.set(message.cpu_share);
+                }
+            }
             // The leader may be gone: then nobody wants to know.
-            let _ = closing.send(task.measured());
+            let _ = closing.send(task.state().measured());
             drop(task);
         });
         let rest = rest.filter_map(|()| futures::future::ready(None)).boxed();
         let worker = self.worker.clone();
         let mut opening = JoinSet::new();
         let opened = async move { worker.coordinator_channel(headers, request, rest).await };
-        opening.spawn_on(opened, &self.queries);
+        in_place(&place, || opening.spawn_on(opened, &self.threads.handle(pace)));
         let replies = match opening.join_next().await {
             Some(Ok(replies)) => replies.map_err(|error| to_status(&error))?,
             Some(Err(error)) => return Err(Status::internal(error.to_string())),
@@ -153,44 +168,50 @@ impl NodeServer {
         };
         // The library's replies say nothing that is sent on; the channel stays until the query has
         // ended, and what was measured is the last word.
-        let last = futures::stream::once(async move {
-            let _replies = replies;
-            closed.await.ok().flatten()
-        });
-        let last = last.filter_map(|measured| {
-            let reply = measured.map(|measured| Ok(TaskReply { measured: Some(measured) }));
-            futures::future::ready(reply)
-        });
-        Ok(last.boxed())
+        let words = Words { state, closed: Some(closed), _replies: replies };
+        let words = futures::stream::unfold(words, Words::next);
+        Ok(words.map(|measured| Ok(TaskReply { measured: Some(measured) })).boxed())
     }
 
-    /// The memory that the leader has granted to the query of a task.
-    fn memory(&self, headers: &HeaderMap, query: Uuid) -> Result<Option<Arc<QueryMemory>>> {
-        let Some(value) = headers.get(MEMORY_HEADER) else { return Ok(None) };
-        let Some(bytes) = value.to_str().ok().and_then(|text| text.parse().ok()) else {
-            return internal_err!("a grant of memory is not a number");
+    /// What the leader has granted to the query of a task.
+    fn place(
+        &self,
+        headers: &HeaderMap,
+        query: Uuid,
+        cpu_share: u32,
+        pace: Pace,
+    ) -> Result<Arc<Place>> {
+        let bytes = match headers.get(MEMORY_HEADER) {
+            None => None,
+            Some(value) => match value.to_str().ok().and_then(|text| text.parse().ok()) {
+                Some(bytes) => Some(bytes),
+                None => return internal_err!("a grant of memory is not a number"),
+            },
         };
-        let make = || QueryMemory::new(&self.node.runtime_env(), bytes);
-        self.tasks.share_memory(query, make).map(Some)
+        self.tasks.share_place(query, || {
+            let memory = bytes.map(|bytes| QueryMemory::new(&self.node.runtime_env(), bytes));
+            let cpu_share = (cpu_share > 0).then(|| CpuShare::new(cpu_share, pace));
+            Ok(Place { memory: memory.transpose()?, cpu_share })
+        })
     }
 
-    /// Starts a partition of a task.
+    /// Starts a partition of a task, as soon as its plan is there.
     pub(super) fn rows(
         self: Arc<Self>,
         open: RowsOpen,
     ) -> Result<BoxStream<'static, Result<Frame, Status>>, Status> {
-        let request = execute_task(open).map_err(|error| to_status(&error))?;
+        let wanted = Wanted::new(open).map_err(|error| to_status(&error))?;
         let (sender, receiver) = mpsc::channel(FRAMES_QUEUED_MAX);
         let mut tasks = JoinSet::new();
-        let worker = self.worker.clone();
+        let threads = self.threads.handle(Pace::Quick);
         tasks.spawn_on(
             async move {
-                if let Err(error) = send_rows(&worker, request, &sender).await {
+                if let Err(error) = self.send_wanted(wanted, sender.clone()).await {
                     // Nobody may be there any more to hear it.
                     let _ = sender.send(Err(to_status(&error))).await;
                 }
             },
-            &self.queries,
+            &threads,
         );
         // The set goes with the stream, and the task with the set.
         let frames =
@@ -199,6 +220,39 @@ impl NodeServer {
                 Some((frame, (receiver, tasks)))
             });
         Ok(frames.boxed())
+    }
+
+    /// Waits for the plan of a task, and sends a partition of it from where its query runs.
+    async fn send_wanted(
+        &self,
+        wanted: Wanted,
+        sender: mpsc::Sender<Result<Frame, Status>>,
+    ) -> Result<()> {
+        let Wanted { key, partition, head } = wanted;
+        // The library is asked for none of the rows: it waits for the plan, and has its context.
+        let request = ExecuteTaskRequest {
+            task_key: key,
+            target_partition_start: 0,
+            target_partition_end: 0,
+            producer_head: ProducerHead::None,
+        };
+        let (_, context) = self.worker.execute_task(request).await?;
+        let task = self.tasks.named(&key)?;
+        let place = Arc::clone(&task.place);
+        let sending = async move {
+            let plan = task.running(head, &context)?;
+            drop(task);
+            send_rows(plan, partition, context, &sender).await
+        };
+        let threads = self.threads.handle(place.pace());
+        let mut tasks = JoinSet::new();
+        // The set goes with this future, and the task with the set.
+        in_place(&place, || tasks.spawn_on(sending, &threads));
+        match tasks.join_next().await {
+            Some(Ok(sent)) => sent,
+            Some(Err(error)) => internal_err!("a partition was not sent: {error}"),
+            None => internal_err!("a partition was not sent"),
+        }
     }
 
     /// Does what the leader says.
@@ -212,7 +266,8 @@ impl NodeServer {
         }
         let mut tasks = JoinSet::new();
         let node = Arc::clone(&self);
-        tasks.spawn_blocking_on(move || node.service.answer(request), &self.queries);
+        let threads = self.threads.handle(Pace::Quick);
+        tasks.spawn_blocking_on(move || node.service.answer(request), &threads);
         match tasks.join_next().await {
             Some(Ok(reply)) => Ok(reply),
             Some(Err(error)) => Err(Status::internal(error.to_string())),
@@ -225,7 +280,8 @@ impl NodeServer {
         let mut tasks = JoinSet::new();
         let (service, channels) = (Arc::clone(&self.service), Arc::clone(&self.channels));
         // The set goes with the request, and the task with the set.
-        tasks.spawn_on(copy_files(service, channels, request), &self.queries);
+        let threads = self.threads.handle(Pace::Long);
+        tasks.spawn_on(copy_files(service, channels, request), &threads);
         match tasks.join_next().await {
             Some(Ok(Ok(()))) => Ok(CopyReply {}),
             Some(Ok(Err(error))) => Err(to_status(&error)),
@@ -243,7 +299,7 @@ impl NodeServer {
         let mut tasks = JoinSet::new();
         let service = Arc::clone(&self.service);
         let sending = move || send_file(&service, open, |error| to_status(&error), &sender);
-        tasks.spawn_blocking_on(sending, &self.queries);
+        tasks.spawn_blocking_on(sending, &self.threads.handle(Pace::Long));
         let parts =
             futures::stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
                 let part = receiver.recv().await?;
@@ -253,16 +309,52 @@ impl NodeServer {
     }
 }
 
+/// Spawns something for a query, in its share of the processors.
+fn in_place<T>(place: &Place, spawn: impl FnOnce() -> T) -> T {
+    match &place.cpu_share {
+        Some(share) => share.scope(spawn),
+        None => spawn(),
+    }
+}
+
+/// What is said to the leader on the channel of a task.
+struct Words<R> {
+    state: Arc<TaskState>,
+    /// Brings the last word when the query has ended; None after it.
+    closed: Option<oneshot::Receiver<Option<Measured>>>,
+    /// What the library says: held for as long as the query lives.
+    _replies: R,
+}
+
+impl<R> Words<R> {
+    /// What the task has done so far, after a while, or at its end.
+    async fn next(mut self) -> Option<(Measured, Self)> {
+        let mut closed = self.closed.take()?;
+        loop {
+            tokio::select! {
+                last = &mut closed => return Some((last.ok().flatten()?, self)),
+                () = tokio::time::sleep(MEASURED_INTERVAL) => {}
+            }
+            if let Some(measured) = self.state.measured() {
+                self.closed = Some(closed);
+                return Some((measured, self));
+            }
+        }
+    }
+}
+
 async fn send_rows(
-    worker: &Worker,
-    request: ExecuteTaskRequest,
+    plan: Arc<dyn ExecutionPlan>,
+    partition: usize,
+    context: Arc<TaskContext>,
     sender: &mpsc::Sender<Result<Frame, Status>>,
 ) -> Result<()> {
-    let (mut streams, _) = worker.execute_task(request).await?;
-    let Some(rows) = streams.pop() else {
-        return internal_err!("a partition has no stream");
-    };
-    let mut rows = guard(rows);
+    let partitions = plan.output_partitioning().partition_count();
+    if partition >= partitions {
+        return internal_err!("partition {partition} of {partitions} is asked for");
+    }
+    let mut rows = guard(plan.execute(partition, context)?);
+    drop(plan);
     let (mut writer, first) = FrameWriter::try_new(&rows.schema())?;
     let gone = |_| internal_datafusion_err!("nobody reads the partition");
     sender.send(Ok(first)).await.map_err(gone)?;
@@ -320,22 +412,18 @@ fn set_plan(open: TaskOpen) -> Result<SetPlanRequest> {
     })
 }
 
-fn execute_task(open: RowsOpen) -> Result<ExecuteTaskRequest> {
-    let partition = usize::try_from(open.partition)
-        .map_err(|error| internal_datafusion_err!("a partition: {error}"))?;
-    Ok(ExecuteTaskRequest {
-        task_key: task_key(open.id)?,
-        target_partition_start: partition,
-        target_partition_end: partition + 1,
-        producer_head: match open.head {
-            Some(Head::Plain(_)) => ProducerHead::None,
-            Some(Head::Broadcast(partitions)) => ProducerHead::BroadcastExec {
-                output_partitions: usize::try_from(partitions).unwrap_or(usize::MAX),
-            },
-            Some(Head::Repartition(partitioning)) => {
-                ProducerHead::RepartitionExec { partitioning: MaybeEncoded::Encoded(partitioning) }
-            }
-            None => return internal_err!("a request names no head"),
-        },
-    })
+/// A partition of a task that somebody asks for.
+struct Wanted {
+    key: TaskKey,
+    partition: usize,
+    head: Head,
+}
+
+impl Wanted {
+    fn new(open: RowsOpen) -> Result<Self> {
+        let partition = usize::try_from(open.partition)
+            .map_err(|error| internal_datafusion_err!("a partition: {error}"))?;
+        let Some(head) = open.head else { return internal_err!("a request names no head") };
+        Ok(Self { key: task_key(open.id)?, partition, head })
+    }
 }

@@ -8,15 +8,15 @@ use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{
-    ChannelResolver, DistributedConfig, DistributedExt, WorkerPlanRewriteEvent,
-    WorkerPlanRewriteEventResponse, WorkerQueryContext,
+    ChannelResolver, DistributedExt, WorkerPlanRewriteEvent, WorkerPlanRewriteEventResponse,
+    WorkerQueryContext,
 };
 
 use super::channel::NodeChannels;
 use super::tasks::Tasks;
 use crate::codec::{NodeCodec, Site, check};
 use crate::memory::configure_memory;
-use crate::plan::sort::bounded;
+use crate::plan::bounded::bounded;
 use crate::plan::stop::stoppable_task;
 
 /// The rows of a batch: the window of a scan.
@@ -65,7 +65,7 @@ impl Sessions {
         configure(&mut config, self.site.node.slices());
         let task = self.tasks.find(&context.headers)?;
         let end = Arc::clone(&task.end);
-        let runtime = match &task.memory {
+        let runtime = match &task.place.memory {
             Some(memory) => memory.runtime_env(),
             None => self.site.node.runtime_env(),
         };
@@ -73,7 +73,6 @@ impl Sessions {
             configure_memory(&mut config, bytes);
         }
         config.set_extension(Arc::clone(&end));
-        let is_measured = DistributedConfig::from_session_config(&config)?.collect_metrics;
         config.set_distributed_user_codec(NodeCodec::for_node(self.site.clone()));
         let channels: Arc<dyn ChannelResolver + Send + Sync> = Arc::clone(&self.channels) as _;
         config.set_distributed_channel_resolver(channels);
@@ -81,9 +80,7 @@ impl Sessions {
             move |event: WorkerPlanRewriteEvent<'_>| -> Result<WorkerPlanRewriteEventResponse> {
                 check(&event.plan)?;
                 let plan = stoppable_task(bounded(event.plan)?, &end)?;
-                if is_measured {
-                    task.measure(Arc::clone(&plan));
-                }
+                task.set_plan(Arc::clone(&plan));
                 Ok(WorkerPlanRewriteEventResponse::new(plan))
             },
         );

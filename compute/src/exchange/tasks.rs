@@ -1,20 +1,25 @@
-//! The tasks that are open on a node: how each is told that its query has ended, and the memory that
-//! the tasks of a query share.
+//! The tasks that are open on a node: how each is told that its query has ended, and what the tasks of
+//! a query share: memory, and a place among the threads.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use datafusion::common::{Result, internal_err};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_distributed::TaskKey;
 use parking_lot::Mutex;
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
+use super::head::with_head;
 use super::measured::measured;
-use super::messages::Measured;
+use super::messages::{Head, Measured};
+use crate::cpu_share::CpuShare;
 use crate::memory::QueryMemory;
 use crate::plan::cancel::QueryEnd;
+use crate::query_threads::Pace;
 
 /// In which a task finds its entry here; set by this process for itself.
 const TASK_HEADER: &str = "x-blueshift-task";
@@ -24,9 +29,27 @@ const TASK_HEADER: &str = "x-blueshift-task";
 pub(crate) struct Tasks {
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<TaskState>>>,
-    /// The grants of queries with open tasks.
-    grants: Mutex<HashMap<Uuid, Weak<QueryMemory>>>,
+    /// The same by what they are called.
+    named: Mutex<HashMap<TaskKey, Weak<TaskState>>>,
+    /// Of queries with open tasks.
+    places: Mutex<HashMap<Uuid, Weak<Place>>>,
     closed: AtomicU64,
+}
+
+/// What all tasks of a query have together.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// None: whatever the node has.
+    pub(super) memory: Option<QueryMemory>,
+    /// None: it is quick, and has no part in the sharing.
+    pub(super) cpu_share: Option<CpuShare>,
+}
+
+impl Place {
+    /// The threads for its tasks.
+    pub(super) fn pace(&self) -> Pace {
+        self.cpu_share.as_ref().map_or(Pace::Quick, CpuShare::pace)
+    }
 }
 
 /// What the session of a task and its channel have in common.
@@ -34,23 +57,63 @@ pub(crate) struct Tasks {
 pub(crate) struct TaskState {
     /// Set when nobody wants its rows any more.
     pub(crate) end: Arc<QueryEnd>,
-    /// The memory of its query; None: whatever the node has.
-    pub(super) memory: Option<Arc<QueryMemory>>,
-    /// What runs, if it is to be measured. The plan may hold streams that hold the session, and so
-    /// this: it is taken out at the end.
-    measuring: Mutex<Option<Arc<dyn ExecutionPlan>>>,
+    /// Of its query.
+    pub(super) place: Arc<Place>,
+    plan: Mutex<Plan>,
+}
+
+/// The plan of a task. It may hold streams that hold the session, and so the task: it is taken out at
+/// the end.
+#[derive(Debug, Default)]
+enum Plan {
+    /// It is not known yet, or not any more.
+    #[default]
+    None,
+    /// As it was sent, prepared to run here.
+    Sent(Arc<dyn ExecutionPlan>),
+    /// With the top that its readers want.
+    Running(Arc<dyn ExecutionPlan>),
 }
 
 impl TaskState {
-    /// The plan of the task is to be measured.
-    pub(super) fn measure(&self, plan: Arc<dyn ExecutionPlan>) {
-        *self.measuring.lock() = Some(plan);
+    /// What is to run, but for its top.
+    pub(super) fn set_plan(&self, plan: Arc<dyn ExecutionPlan>) {
+        *self.plan.lock() = Plan::Sent(plan);
+    }
+
+    /// What runs, with the top that is asked for; the first who asks has it made.
+    ///
+    /// # Errors
+    /// If it cannot be made, or the task has ended.
+    pub(super) fn running(
+        &self,
+        head: Head,
+        context: &TaskContext,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut plan = self.plan.lock();
+        let running = match &*plan {
+            Plan::None => return internal_err!("the task is not open"),
+            Plan::Sent(sent) => with_head(Arc::clone(sent), head, context)?,
+            Plan::Running(running) => return Ok(Arc::clone(running)),
+        };
+        *plan = Plan::Running(Arc::clone(&running));
+        Ok(running)
+    }
+
+    /// What the task has done so far.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        let plan = match &*self.plan.lock() {
+            Plan::None => return None,
+            Plan::Sent(plan) | Plan::Running(plan) => Arc::clone(plan),
+        };
+        Some(measured(&plan, self.place.memory.as_ref()))
     }
 }
 
 /// A task that is open; dropped, its query has ended.
 pub(crate) struct OpenTask {
     number: u64,
+    key: TaskKey,
     state: Arc<TaskState>,
     tasks: Arc<Tasks>,
 }
@@ -59,30 +122,43 @@ impl Tasks {
     /// A new task; the headers lead its session to it.
     pub(crate) fn open(
         self: &Arc<Self>,
+        key: TaskKey,
         headers: &mut HeaderMap,
-        memory: Option<Arc<QueryMemory>>,
+        place: Arc<Place>,
     ) -> OpenTask {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(TaskState { memory, ..TaskState::default() });
+        let state = Arc::new(TaskState { place, ..TaskState::default() });
         self.open.lock().insert(number, Arc::clone(&state));
+        self.named.lock().insert(key, Arc::downgrade(&state));
         headers.insert(TASK_HEADER, HeaderValue::from(number));
-        OpenTask { number, state, tasks: Arc::clone(self) }
+        OpenTask { number, key, state, tasks: Arc::clone(self) }
     }
 
-    /// The memory that all tasks of a query share; `make` makes it for the first of them.
-    pub(super) fn share_memory(
+    /// What all tasks of a query share; `make` makes it for the first of them.
+    pub(super) fn share_place(
         &self,
         query: Uuid,
-        make: impl FnOnce() -> Result<QueryMemory>,
-    ) -> Result<Arc<QueryMemory>> {
-        let mut grants = self.grants.lock();
-        if let Some(memory) = grants.get(&query).and_then(Weak::upgrade) {
-            return Ok(memory);
+        make: impl FnOnce() -> Result<Place>,
+    ) -> Result<Arc<Place>> {
+        let mut places = self.places.lock();
+        if let Some(place) = places.get(&query).and_then(Weak::upgrade) {
+            return Ok(place);
         }
-        grants.retain(|_, memory| memory.strong_count() > 0);
-        let memory = Arc::new(make()?);
-        grants.insert(query, Arc::downgrade(&memory));
-        Ok(memory)
+        places.retain(|_, place| place.strong_count() > 0);
+        let place = Arc::new(make()?);
+        places.insert(query, Arc::downgrade(&place));
+        Ok(place)
+    }
+
+    /// The task that is called so.
+    ///
+    /// # Errors
+    /// If it is not open.
+    pub(super) fn named(&self, key: &TaskKey) -> Result<Arc<TaskState>> {
+        match self.named.lock().get(key).and_then(Weak::upgrade) {
+            Some(state) => Ok(state),
+            None => internal_err!("the task is not open"),
+        }
     }
 
     /// The task that these headers belong to.
@@ -109,19 +185,21 @@ impl Tasks {
 }
 
 impl OpenTask {
-    /// What the task has done so far, if it is measured.
-    pub(super) fn measured(&self) -> Option<Measured> {
-        let measuring = self.state.measuring.lock();
-        let peak_bytes = self.state.memory.as_ref().map(|memory| memory.peak_bytes());
-        Some(measured(measuring.as_ref()?, peak_bytes))
+    pub(super) fn state(&self) -> &Arc<TaskState> {
+        &self.state
     }
 }
 
 impl Drop for OpenTask {
     fn drop(&mut self) {
         self.state.end.set();
-        self.state.measuring.lock().take();
+        let plan = std::mem::take(&mut *self.state.plan.lock());
+        drop(plan);
         self.tasks.open.lock().remove(&self.number);
+        let mut named = self.tasks.named.lock();
+        // A query that begins again calls its tasks by other names; one name is never two tasks.
+        named.remove(&self.key);
+        drop(named);
         self.tasks.closed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -2,13 +2,10 @@
 //!
 //! DataFusion's sort (55) counts the buffers of a string column once for each 8,192 rows that it
 //! gives, so that rows which fit by far are refused, and holds keys for its merges that nothing
-//! counts. [`bounded`] puts a sort of ours in the place of each of them: it keeps its input in
-//! batches with a sorted list and the encoded keys of each, all of it reserved, and merges them as
-//! rows are asked for. When the pool has no more, the merged rows are a run on disk; runs are merged
-//! by DataFusion's merge in as many passes as its share of memory asks for.
-//!
-//! Each process does so for what it runs itself. To whoever looks at the plan the operator is the
-//! [`SortExec`] that it stands for.
+//! counts. This one keeps its input in batches with a sorted list and the encoded keys of each, all
+//! of it reserved, and merges them as rows are asked for. When the pool has no more, the merged rows
+//! are a run on disk; runs are merged by DataFusion's merge in as many passes as its share of memory
+//! asks for.
 
 mod external;
 mod runs;
@@ -21,9 +18,7 @@ use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::make_cooperative;
-use datafusion::physical_plan::execution_plan::{
-    ReplaceChildrenOptions, replace_children_if_necessary,
-};
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
@@ -32,39 +27,20 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan,
     ExecutionPlanProperties as _, PlanProperties,
 };
-use datafusion_distributed::NetworkBoundaryExt as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use external::Sorter;
 
-/// The same plan with sorts that keep to their memory. For one execution, and after all planning.
-/// A sort that gives a number of its first rows only is left as it is.
-///
-/// # Errors
-/// Fails if an operator cannot be rebuilt, which would be a defect.
-pub fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    // What other nodes run is theirs to prepare.
-    if plan.is_network_boundary() {
-        return Ok(plan);
-    }
-    let children = plan.children().into_iter().map(Arc::clone);
-    let children = children.map(bounded).collect::<Result<Vec<_>>>()?;
-    let plan =
-        if children.is_empty() { plan } else { replace_children_if_necessary(plan, children)? };
-    let is_whole = plan.downcast_ref::<SortExec>().is_some_and(|sort| sort.fetch().is_none());
-    if is_whole { Ok(Arc::new(BoundedSortExec::new(plan))) } else { Ok(plan) }
-}
-
 /// A [`SortExec`] without a limit, executed by [`Sorter`].
 #[derive(Debug)]
-struct BoundedSortExec {
+pub(super) struct BoundedSortExec {
     /// What it stands for.
     sort: Arc<dyn ExecutionPlan>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl BoundedSortExec {
-    fn new(sort: Arc<dyn ExecutionPlan>) -> Self {
+    pub(super) fn new(sort: Arc<dyn ExecutionPlan>) -> Self {
         Self { sort, metrics: ExecutionPlanMetricsSet::new() }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use datafusion_distributed::TaskKey;
+use uuid::Uuid;
+
 use datafusion::execution::memory_pool::MemoryLimit;
 use storage::ids::{SegmentId, SliceId, TableId};
 use storage::io::Io as _;
@@ -109,7 +112,8 @@ async fn a_new_leader_ends_the_tasks_and_writes_of_the_old_one() {
     let service = NodeService::new(Arc::clone(&fixture.node), Arc::clone(&tasks));
     ask(&service, 1, Action::Open(open(&fixture, 1, &[]))).unwrap();
     let mut headers = HeaderMap::new();
-    let _task = tasks.open(&mut headers, None);
+    let key = TaskKey { query_id: Uuid::nil(), stage_id: 0, task_number: 0 };
+    let _task = tasks.open(key, &mut headers, Arc::default());
     let end = Arc::clone(&tasks.find(&headers).unwrap().end);
     ask(&service, 1, Action::Open(open(&fixture, 1, &[]))).unwrap();
     assert!(!end.is_set(), "the same leader has opened the node again");

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use compute::exchange::{NodeChannels, NodeServer, ServerParts};
 use compute::object_storage::ObjectStorage;
+use compute::query_threads::QueryThreads;
 use compute::{Node, NodeConfig};
 use storage::io::RealIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ComputeConfig;
@@ -41,18 +42,14 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
     let objects = ObjectStorage::new(config.object_store, std::env::vars())
         .map_err(|error| Error::Config(error.to_string()))?
         .with_io_runtime(Handle::current());
-    let queries = Builder::new_multi_thread()
-        .worker_threads(config.layout.slices_per_node())
-        .thread_name("query")
-        .enable_all()
-        .build()
+    let threads = QueryThreads::start(config.layout.slices_per_node())
         .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
     let channels = NodeChannels::new(config.identity.clone(), Handle::current());
     let server = NodeServer::new(ServerParts {
         node,
         objects: Arc::new(objects),
         channels,
-        queries: queries.handle().clone(),
+        threads: Arc::new(threads),
         functions: Vec::new(),
     });
     let listen = config.listen;
@@ -62,13 +59,10 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
     tracing::info!(node = config.node, %listen, "compute node is listening");
     let served = server.serve(listener, &config.identity, stop.clone().cancelled_owned());
     // Connections of other processes may stay open; a node that is told to stop does not wait.
-    let ended = tokio::select! {
+    tokio::select! {
         ended = served => ended.map_err(Error::from),
         () = grace(&stop) => Ok(()),
-    };
-    // A runtime must not be waited for here.
-    queries.shutdown_background();
-    ended
+    }
 }
 
 /// A while after the stop.

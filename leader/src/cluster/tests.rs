@@ -14,6 +14,7 @@ use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::{ObjectStorage, ObjectStoreConfig};
 use compute::plan::slice_write::written_segments;
 use compute::profile::Profile;
+use compute::query_threads::QueryThreads;
 use compute::service::{CopyItem, NodeClient};
 use compute::{Distribution, FileInfo, Home, Node, NodeConfig, SliceTable, TableVersion};
 use datafusion::common::DataFusionError;
@@ -96,7 +97,7 @@ impl TestCluster {
                 node: node.unwrap(),
                 objects: Arc::new(objects),
                 channels: NodeChannels::new(identity.clone(), Handle::current()),
-                queries: Handle::current(),
+                threads: Arc::new(QueryThreads::start(2).unwrap()),
                 functions: vec![Arc::new(explode())],
             });
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -18,7 +18,9 @@ mod measured;
 mod operator;
 mod step;
 
-pub(crate) use measured::{peak_by_node, with_metrics};
+pub(crate) use measured::{
+    memory_by_node, slice_of, wait_for_metrics, with_metrics, with_metrics_so_far,
+};
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ mod stages;
 use std::sync::Arc;
 
 use compute::PeakMemory;
+use compute::cpu_share::CpuShare;
 use compute::exchange::configure;
 use compute::load::LoadShare;
 use compute::memory::configure_memory;
@@ -36,7 +37,6 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_distributed::DistributedExt as _;
 use futures::executor::block_on;
 
 use crate::error::{Error, Result};
@@ -91,14 +91,18 @@ impl Planner {
     }
 
     /// The context in which a query runs that may use `memory_bytes` on each node; `runtime` is
-    /// its part in this process.
+    /// its part in this process. `cpu_share` is what it gets of the processors, here and there, if that is managed.
     pub fn context(
         &self,
         runtime: Arc<RuntimeEnv>,
         memory_bytes: usize,
+        cpu_share: Option<CpuShare>,
     ) -> Result<Arc<TaskContext>> {
         let mut config = self.state.config().clone();
         configure_memory(&mut config, memory_bytes);
+        if let Some(cpu_share) = cpu_share {
+            config.set_extension(Arc::new(cpu_share));
+        }
         if let Some(cluster) = &self.cluster {
             stages::grant_memory(&mut config, &cluster.nodes, memory_bytes)?;
         }
@@ -163,36 +167,15 @@ impl Planner {
         }
     }
 
-    /// As [`Planner::physical`], for a plan that nodes measure while they run it. It runs in the
-    /// context of [`Planner::measuring_context`].
-    pub fn measured(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = self.source(plan)?;
-        let Some(cluster) = &self.cluster else { return Ok(plan) };
-        let placed = motion::place(plan, cluster.nodes.layout)?;
-        Ok(block_on(cluster.stages.finish(placed, &self.measuring_state()?))?)
-    }
-
-    /// The context of [`Planner::context`] for a plan of [`Planner::measured`], and the memory that it
-    /// takes of this process.
+    /// The same context, and the memory that a plan takes in it of this process.
     pub fn measuring_context(
         &self,
         context: &TaskContext,
     ) -> Result<(Arc<TaskContext>, Arc<PeakMemory>)> {
-        let mut config = context.session_config().clone();
-        if self.cluster.is_some() {
-            config.set_distributed_metrics_collection(true)?;
-        }
+        let config = context.session_config().clone();
         let (runtime, memory) = PeakMemory::measure(&context.runtime_env())?;
         let context = TaskContext::from(&self.state);
         Ok((Arc::new(context.with_session_config(config).with_runtime(runtime)), memory))
-    }
-
-    fn measuring_state(&self) -> Result<SessionState> {
-        let mut state = self.state.clone();
-        if self.cluster.is_some() {
-            state.set_distributed_metrics_collection(true)?;
-        }
-        Ok(state)
     }
 
     fn stages(&self, placed: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

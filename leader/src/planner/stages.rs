@@ -82,7 +82,7 @@ impl Stages {
             .with_distributed_user_codec(NodeCodec::for_leader())
             .with_distributed_passthrough_headers(headers)?
             .with_distributed_children_isolator_unions(false)?
-            .with_distributed_metrics_collection(false)?
+            .with_distributed_metrics_collection(true)?
             .with_distributed_scale_up_leaf_node_handler(move |event: ScaleUpLeafNodeEvent<'_>| {
                 scale_up(event, layout)
             })

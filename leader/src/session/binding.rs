@@ -65,16 +65,6 @@ impl Binding {
         self.engine.planner.physical(&with_parameters(plan, parameters)?)
     }
 
-    /// As [`Binding::physical`], for a plan that is measured while it runs.
-    pub fn measured(
-        &self,
-        plan: LogicalPlan,
-        parameters: Vec<ScalarValue>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.check_permitted()?;
-        self.engine.planner.measured(&with_parameters(plan, parameters)?)
-    }
-
     /// Fills in parameters and plans rows that will be written.
     pub fn source(
         &self,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use compute::PeakMemory;
+use compute::exchange::QUERY_MEMORY_PEAK;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
@@ -17,7 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::execution::{Planned, Work, run_plan};
 use crate::pgwire::backend::Execution;
-use crate::planner::explain::{describe, describe_run, peak_by_node, with_metrics};
+use crate::planner::explain::{describe, describe_run, memory_by_node, with_metrics};
 use crate::planner::on_large_stack;
 use crate::session::binding::{Binding, target_table};
 use crate::session::{Session, SessionStatement, undefined_table};
@@ -66,7 +67,7 @@ pub(super) async fn run(
     let (plan, mut lines) = on_large_stack(move || {
         let bound = bind(&binding, &inner, target.as_ref(), &types)?;
         if analyze {
-            return Ok((binding.measured(bound, parameters)?, Vec::new()));
+            return Ok((binding.physical(bound, parameters)?, Vec::new()));
         }
         let plan = binding.physical(bound, parameters)?;
         let lines = describe(&plan, layout)?;
@@ -131,7 +132,7 @@ async fn run_and_describe(session: &mut Session, plan: Plan) -> Result<(Vec<Stri
         let time_ms = time.as_secs_f64() * 1000.0;
         lines.push(format!("Total: rows={rows} time={time_ms:.3} ms"));
         let mut peaks = vec![format!("leader={} kB", memory.peak_bytes().div_ceil(1024))];
-        for (node, bytes) in peak_by_node(&plan)? {
+        for (node, bytes) in memory_by_node(&plan, QUERY_MEMORY_PEAK)? {
             peaks.push(format!("node {node}={} kB", bytes.div_ceil(1024)));
         }
         lines.push(format!("Peak memory: {}", peaks.join(", ")));

@@ -3,14 +3,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use compute::cpu_share::CpuShare;
 use compute::memory::QueryMemory;
+use compute::query_threads::Pace;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use wlm::{EndReason, Grant, Outcome, QueryId, QueryMetrics};
+use wlm::{EndReason, Grant, Outcome, Priority, QueryId, QueryMetrics};
 
 use super::{Figures, LINGER_INTERVAL, LINGER_MAX, Workload};
 use crate::error::{Error, Result};
+
+/// Queries that stay under this time are quick.
+const QUICK_MS: u128 = 100;
+/// Queries that stay under this time are short.
+const SHORT_MS: u128 = 2_000;
 
 /// What a running query is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +33,7 @@ pub enum Order {
 pub(super) struct Ticket {
     query: QueryId,
     memory: QueryMemory,
+    cpu_share: CpuShare,
     state: watch::Sender<State>,
     figures: Mutex<Weak<Figures>>,
 }
@@ -51,6 +59,7 @@ impl Ticket {
         let ticket = Self {
             query,
             memory: QueryMemory::new(base, bytes_of(&grant))?,
+            cpu_share: CpuShare::new(grant.cpu_share, pace(&grant)),
             state: watch::Sender::new(State::default()),
             figures: Mutex::new(Weak::new()),
         };
@@ -65,7 +74,17 @@ impl Ticket {
     /// on one of several nodes, where a grant cannot be changed.
     pub(super) fn resize(&self, grant: Grant, nodes: usize) -> bool {
         let bytes = bytes_of(&grant);
-        if nodes > 1 { bytes >= self.memory.size_bytes() } else { self.memory.resize(bytes) }
+        let has_moved =
+            if nodes > 1 { bytes >= self.memory.size_bytes() } else { self.memory.resize(bytes) };
+        if has_moved {
+            self.share(grant.cpu_share);
+        }
+        has_moved
+    }
+
+    /// Gives the query another share of the processors, wherever it runs.
+    pub(super) fn share(&self, cpu_share: u32) {
+        self.cpu_share.set(cpu_share);
     }
 
     /// Gives an order. A stop is never taken back, and a query that returns rows already is not
@@ -102,6 +121,19 @@ impl Ticket {
     }
 }
 
+/// The threads for a query. Those of the superuser queue and of the two highest priorities yield to
+/// nobody.
+fn pace(grant: &Grant) -> Pace {
+    let is_preferred =
+        grant.priority >= Priority::Highest || grant.cpu_share >= Priority::Critical.cpu_share();
+    match grant.expected_time.as_millis() {
+        _ if is_preferred => Pace::Quick,
+        ..QUICK_MS => Pace::Quick,
+        QUICK_MS..SHORT_MS => Pace::Short,
+        _ => Pace::Long,
+    }
+}
+
 fn bytes_of(grant: &Grant) -> usize {
     usize::try_from(grant.memory_bytes).unwrap_or(usize::MAX)
 }
@@ -111,7 +143,9 @@ fn bytes_of(grant: &Grant) -> usize {
 pub struct Admission {
     workload: Arc<Workload>,
     ticket: Arc<Ticket>,
-    grant: Grant,
+    /// What it was given when it started.
+    #[cfg(test)]
+    pub(super) grant: Grant,
     has_returned: AtomicBool,
     end: Mutex<End>,
 }
@@ -126,9 +160,15 @@ struct End {
 
 impl Admission {
     pub(super) fn new(workload: Arc<Workload>, started: Started) -> Self {
-        let Started { ticket, grant } = started;
         let end = End { outcome: Outcome::Stopped, metrics: None, is_restarted: false };
-        Self { workload, ticket, grant, has_returned: AtomicBool::new(false), end: Mutex::new(end) }
+        Self {
+            workload,
+            ticket: started.ticket,
+            #[cfg(test)]
+            grant: started.grant,
+            has_returned: AtomicBool::new(false),
+            end: Mutex::new(end),
+        }
     }
 
     /// Its number.
@@ -141,9 +181,9 @@ impl Admission {
         &self.ticket.memory
     }
 
-    /// What it was given when it started.
-    pub fn grant(&self) -> &Grant {
-        &self.grant
+    /// What it gets of the processors.
+    pub fn cpu_share(&self) -> &CpuShare {
+        &self.ticket.cpu_share
     }
 
     /// What it is told while it runs.

@@ -1,14 +1,16 @@
-//! What a query has done, from the metrics of its operators in this process.
+//! What a query has done, from the metrics of its operators here and on other nodes.
 //!
 //! An operator is a step; steps that run as one pipeline are a segment, and partitions count as
-//! slices. Processor time is what operators measured while they were polled. Of a query on other
-//! nodes only the rows that were returned are known here, and nothing else is said.
+//! slices. Processor time is what operators measured while they were polled. Other nodes say every
+//! two seconds what they have done so far, and at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use compute::exchange::{QUERY_MEMORY, QUERY_MEMORY_PEAK};
+use compute::layout::Layout;
 use compute::memory::QueryMemory;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{
@@ -18,31 +20,43 @@ use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use wlm::{QueryMetrics, SegmentMetrics, StepKind, StepMetrics, Work};
 
+use crate::planner::explain::{memory_by_node, slice_of, wait_for_metrics, with_metrics_so_far};
 use crate::session::Clock;
 
 /// Segments that are told apart; plans of clients have no bound of their own.
 const SEGMENTS_MAX: usize = 256;
 
+/// How long to wait for the last figures of nodes. Their last words come before the last row, and
+/// have only to be put together.
+const SETTLED_WITHIN: Duration = Duration::from_millis(100);
+
 /// The figures of a query that runs.
 pub struct Figures {
-    /// As it is executed; None if other processes do the work.
+    /// As it is executed; None if it has none.
     plan: Option<Arc<dyn ExecutionPlan>>,
-    slices: u32,
+    layout: Layout,
     rows_returned: AtomicU64,
     clock: Clock,
 }
 
 impl std::fmt::Debug for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Figures").field("slices", &self.slices).finish_non_exhaustive()
+        f.debug_struct("Figures").field("layout", &self.layout).finish_non_exhaustive()
     }
 }
 
 impl Figures {
-    /// Of a plan that this process executes, or of none if others do.
-    pub fn new(plan: Option<Arc<dyn ExecutionPlan>>, slices: usize, clock: Clock) -> Arc<Self> {
-        let slices = u32::try_from(slices).unwrap_or(u32::MAX);
-        Arc::new(Self { plan, slices, rows_returned: AtomicU64::new(0), clock })
+    /// Of a plan as this process executes it, on its own slices or with other nodes.
+    pub fn new(plan: Option<Arc<dyn ExecutionPlan>>, layout: Layout, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { plan, layout, rows_returned: AtomicU64::new(0), clock })
+    }
+
+    /// Waits for the last words of all nodes, after the last row.
+    pub async fn settle(&self) {
+        if let Some(plan) = &self.plan {
+            // Who has said nothing by then is left out.
+            let _ = tokio::time::timeout(SETTLED_WITHIN, wait_for_metrics(plan)).await;
+        }
     }
 
     /// Rows have gone to the client.
@@ -57,17 +71,26 @@ impl Figures {
 
     /// All figures so far.
     pub fn metrics(&self, memory: &QueryMemory) -> QueryMetrics {
-        let mut segments = Segments { list: vec![Segment::default()], now: (self.clock)() };
-        if let Some(plan) = &self.plan {
-            segments.add(plan, 0);
-        }
-        let mut total = Work::default();
+        let slices_per_node = self.layout.slices_per_node();
+        let mut segments =
+            Segments { list: vec![Segment::default()], now: (self.clock)(), slices_per_node };
         let mut metrics = QueryMetrics {
-            slices: self.slices,
+            slices: u32::try_from(self.layout.slices()).unwrap_or(u32::MAX),
             memory_bytes: memory.reserved_bytes() as u64,
             memory_bytes_peak: memory.peak_bytes() as u64,
             ..QueryMetrics::default()
         };
+        let mut total = Work::default();
+        if let Some(plan) = self.plan.as_ref().and_then(with_metrics_so_far) {
+            segments.add(&plan, 0);
+            // Of the node that has the most: a grant is for each of them.
+            let most = |gauge| {
+                let nodes = memory_by_node(&plan, gauge).unwrap_or_default();
+                nodes.into_values().max().unwrap_or(0)
+            };
+            metrics.memory_bytes = metrics.memory_bytes.max(most(QUERY_MEMORY));
+            metrics.memory_bytes_peak = metrics.memory_bytes_peak.max(most(QUERY_MEMORY_PEAK));
+        }
         for (number, segment) in (0..).zip(segments.list) {
             let segment = segment.finish(number);
             add_work(&mut total, &segment.work);
@@ -102,6 +125,7 @@ fn add_work(total: &mut Work, work: &Work) {
 struct Segments {
     list: Vec<Segment>,
     now: DateTime<Utc>,
+    slices_per_node: usize,
 }
 
 /// A segment while its steps are collected.
@@ -127,7 +151,7 @@ impl Segments {
         let now = self.now;
         let own = &mut self.list[segment];
         let kind = step_kind(plan);
-        let rows = own.add(&metrics, kind, now);
+        let rows = own.add(&metrics, kind, now, self.slices_per_node);
         if let Some(kind) = kind {
             own.steps.push((kind, rows.iter().sum(), rows.iter().copied().max().unwrap_or(0)));
         }
@@ -152,10 +176,11 @@ impl Segment {
         metrics: &MetricsSet,
         kind: Option<StepKind>,
         now: DateTime<Utc>,
+        slices_per_node: usize,
     ) -> Vec<u64> {
         let mut rows: Vec<u64> = Vec::new();
         for metric in metrics.iter() {
-            let slice = metric.partition().unwrap_or(0);
+            let slice = slice_of(metric, slices_per_node);
             if slice >= self.slices.len() {
                 self.slices.resize(slice + 1, SliceWork::default());
             }

@@ -407,10 +407,12 @@ impl Inner {
                     Action::LogQuery(row) => self.history.add_query(*row),
                     Action::LogRule(row) => self.history.add_rule(*row),
                     Action::LogError(row) => self.history.add_error(*row),
-                    // A share of CPU is settled when a query starts; see `docs/design/0005-wlm.md`.
-                    Action::ChangePriority { .. }
-                    | Action::Queue { .. }
-                    | Action::Bypass { .. } => {}
+                    Action::ChangePriority { query, cpu_share, .. } => {
+                        if let Some(ticket) = self.running.get(&query) {
+                            ticket.share(cpu_share);
+                        }
+                    }
+                    Action::Queue { .. } | Action::Bypass { .. } => {}
                     Action::PrioritySet { .. }
                     | Action::PriorityRefused { .. }
                     | Action::Reconfigured { .. }

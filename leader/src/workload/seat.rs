@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Weak};
 
+use compute::cpu_share::CpuShare;
 use compute::memory::QueryMemory;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -17,7 +18,6 @@ use super::{Admission, Figures, Order, Returning};
 use crate::activity::StatementGuard;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::query_threads::Pace;
 
 /// The place of a piece of work.
 pub struct Seat {
@@ -62,9 +62,10 @@ impl Seat {
         self.admission.as_ref().map(|admission| admission.query())
     }
 
-    /// How long the work is expected to take. What the leader does alone is quick.
-    pub fn pace(&self) -> Pace {
-        self.admission.as_ref().map_or(Pace::Quick, |admission| Pace::of(admission.grant()))
+    /// What the work gets of the processors; None: it is quick, and has no part in the sharing, as
+    /// what the leader does alone.
+    pub fn cpu_share(&self) -> Option<CpuShare> {
+        self.admission.as_ref().map(|admission| admission.cpu_share().clone())
     }
 
     /// Keeps the place shared for as long as the claim is there.
@@ -78,7 +79,7 @@ impl Seat {
         let MemoryLimit::Finite(bytes) = runtime.memory_pool.memory_limit() else {
             return Err(Error::Internal("a grant of memory has no size".into()));
         };
-        engine.planner.context(runtime, bytes)
+        engine.planner.context(runtime, bytes, self.cpu_share())
     }
 
     /// Waits until workload management wants something; for ever if it never does.

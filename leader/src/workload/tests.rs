@@ -103,7 +103,7 @@ async fn a_slot_is_a_hard_limit_of_memory() {
     let pool = (MEMORY_BYTES - MEMORY_BYTES / 16) as u64;
     let slot = (pool - pool / 20) / 2;
     let admission = workload.admit(select()).await.unwrap();
-    assert_eq!(admission.grant().memory_bytes, slot);
+    assert_eq!(admission.grant.memory_bytes, slot);
     let runtime = admission.memory().runtime_env();
     let held = MemoryConsumer::new("test").register(&runtime.memory_pool);
     held.try_grow(usize::try_from(slot).unwrap()).unwrap();
@@ -143,14 +143,14 @@ async fn a_time_limit_stops_a_write_and_restarts_a_query_elsewhere() {
     let query = Request { query_group: None, ..of_group(QueryKind::Select, None) };
     let query = Request { query_group: Some(Arc::from("b")), ..query };
     let query = Arc::new(workload.admit(query).await.unwrap());
-    assert_eq!(query.grant().service_class.0, 6);
+    assert_eq!(query.grant.service_class.0, 6);
     assert_eq!(query.orders().next().await, Order::Restart);
     assert!(!query.begin_returning(), "no row may go any more");
     let restarting = tokio::spawn(query.restart());
     until(|| waiting(&workload) == 1).await;
     drop(blocker);
     let renamed = restarting.await.unwrap().unwrap();
-    assert_eq!(renamed.grant().service_class.0, 7);
+    assert_eq!(renamed.grant.service_class.0, 7);
     drop(renamed);
     until(|| workload.is_idle()).await;
 }

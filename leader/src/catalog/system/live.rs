@@ -3,8 +3,6 @@
 use wlm::{Priority, Scheduler};
 
 use super::SystemCatalog;
-use super::value::Value;
-use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::workload::History;
 
@@ -25,16 +23,6 @@ impl SystemCatalog {
         self.snapshot
             .user(&self.session.current_user)
             .is_some_and(|own| own.oid == user || own.superuser || own.syslog_unrestricted)
-    }
-
-    /// Whether all of a query runs in this process.
-    pub(super) fn is_one_node(&self) -> bool {
-        self.live().is_some_and(|live| matches!(live.cluster, Cluster::Alone(_)))
-    }
-
-    /// A figure of operators; those of other processes are not known here.
-    pub(super) fn known_here(&self, figure: impl Into<Value>) -> Value {
-        if self.is_one_node() { figure.into() } else { Value::Null }
     }
 }
 

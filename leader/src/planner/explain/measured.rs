@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compute::exchange::QUERY_MEMORY_PEAK;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_plan::metrics::Metric;
 use datafusion_distributed::{
     DistributedExec, DistributedMetricsFormat, rewrite_distributed_plan_with_metrics,
 };
+use futures::FutureExt as _;
 
 use super::Plan;
 use super::actual::task_of;
@@ -29,6 +30,22 @@ pub(crate) async fn with_metrics(plan: &Plan) -> Result<Plan> {
     }
 }
 
+/// Waits until every task has said its last word, or something at least.
+pub(crate) async fn wait_for_metrics(plan: &Plan) {
+    if let Some(part) = distributed_part(plan)
+        && let Some(distributed) = part.downcast_ref::<DistributedExec>()
+    {
+        distributed.wait_for_metrics().await;
+    }
+}
+
+/// The plan with metrics while it runs; None until every task has said something.
+pub(crate) fn with_metrics_so_far(plan: &Plan) -> Option<Plan> {
+    let Some(distributed) = distributed_part(plan) else { return Some(Arc::clone(plan)) };
+    let by_task = DistributedMetricsFormat::PerTask;
+    rewrite_distributed_plan_with_metrics(distributed, by_task).now_or_never()?.ok()
+}
+
 fn distributed_part(plan: &Plan) -> Option<Plan> {
     if plan.is::<DistributedExec>() {
         return Some(Arc::clone(plan));
@@ -36,16 +53,22 @@ fn distributed_part(plan: &Plan) -> Option<Plan> {
     plan.children().into_iter().find_map(distributed_part)
 }
 
-/// The most memory, in bytes, that the query had reserved on each node at one time. All of its tasks
-/// there tell the same counter, each when it ends.
-pub(crate) fn peak_by_node(plan: &Plan) -> Result<BTreeMap<u64, u64>> {
+/// The slice that a metric is about; the leader's own are taken for those of the first node.
+pub(crate) fn slice_of(metric: &Metric, slices_per_node: usize) -> usize {
+    let node = usize::try_from(task_of(metric)).unwrap_or_default();
+    // What is divided among all slices of the cluster has more partitions than the node has slices.
+    node * slices_per_node + metric.partition().unwrap_or_default() % slices_per_node.max(1)
+}
+
+/// A gauge of the memory, in bytes, that the query has on each node. All of its tasks there tell the
+/// same, each when it was asked or ended.
+pub(crate) fn memory_by_node(plan: &Plan, gauge: &str) -> Result<BTreeMap<u64, u64>> {
     let mut nodes = BTreeMap::new();
     plan.apply(|node| {
         let metrics = node.metrics().unwrap_or_default();
-        let peaks = metrics.iter().filter(|metric| metric.value().name() == QUERY_MEMORY_PEAK);
-        for peak in peaks {
-            let bytes = nodes.entry(task_of(peak)).or_default();
-            *bytes = (peak.value().as_usize() as u64).max(*bytes);
+        for metric in metrics.iter().filter(|metric| metric.value().name() == gauge) {
+            let bytes = nodes.entry(task_of(metric)).or_default();
+            *bytes = (metric.value().as_usize() as u64).max(*bytes);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

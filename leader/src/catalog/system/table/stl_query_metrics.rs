@@ -46,7 +46,6 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
         };
         history.queries().flat_map(rows).collect::<Vec<_>>()
     });
-    let known = |figure: i64| catalog.known_here(figure);
     for row in figures.into_iter().flatten().filter(|row| catalog.sees(row.owner.userid.0)) {
         let owner = &row.owner;
         rows.add([
@@ -59,14 +58,14 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
             ("step_type", row.step_type.into()),
             ("rows", row.rows.into()),
             ("max_rows", row.max_rows.into()),
-            ("cpu_time", known(row.cpu_time)),
-            ("max_cpu_time", known(row.max_cpu_time)),
-            ("blocks_read", known(row.blocks_read)),
-            ("max_blocks_read", known(row.max_blocks_read)),
-            ("run_time", known(row.run_time)),
-            ("max_run_time", known(row.max_run_time)),
-            ("max_blocks_to_disk", known(row.max_blocks_to_disk)),
-            ("blocks_to_disk", known(row.blocks_to_disk)),
+            ("cpu_time", row.cpu_time.into()),
+            ("max_cpu_time", row.max_cpu_time.into()),
+            ("blocks_read", row.blocks_read.into()),
+            ("max_blocks_read", row.max_blocks_read.into()),
+            ("run_time", row.run_time.into()),
+            ("max_run_time", row.max_run_time.into()),
+            ("max_blocks_to_disk", row.max_blocks_to_disk.into()),
+            ("blocks_to_disk", row.blocks_to_disk.into()),
             ("step", row.step.into()),
             ("max_query_scan_size", row.max_query_scan_size.into()),
             ("query_scan_size", row.query_scan_size.into()),

@@ -44,28 +44,24 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
     let sees = |finished: &FinishedQuery| catalog.sees(finished.row.userid.0);
     for finished in finished.into_iter().flatten().filter(sees) {
         let summary = metrics_summary(&MetricsOwner::from(&finished.row), &finished.metrics);
-        add_query(catalog, rows, &summary);
-        if !catalog.is_one_node() {
-            continue;
-        }
+        add_query(rows, &summary);
         for row in metrics_detail_rows(&finished.metrics) {
             add_detail(rows, &summary, &row);
         }
     }
 }
 
-fn add_query(catalog: &SystemCatalog, rows: &mut Rows, row: &MetricsSummaryRow) {
-    let known = |figure: u64| catalog.known_here(figure);
+fn add_query(rows: &mut Rows, row: &MetricsSummaryRow) {
     rows.add([
         ("userid", row.userid.0.into()),
         ("query", row.query.0.into()),
         ("service_class", u32::from(row.service_class.0).into()),
         ("dimension", "query".into()),
-        ("query_cpu_time", known(row.query_cpu_time)),
-        ("query_blocks_read", known(row.query_blocks_read)),
+        ("query_cpu_time", row.query_cpu_time.into()),
+        ("query_blocks_read", row.query_blocks_read.into()),
         ("query_execution_time", row.query_execution_time.into()),
-        ("query_cpu_usage_percent", known(row.query_cpu_usage_percent)),
-        ("query_temp_blocks_to_disk", known(row.query_temp_blocks_to_disk)),
+        ("query_cpu_usage_percent", row.query_cpu_usage_percent.into()),
+        ("query_temp_blocks_to_disk", row.query_temp_blocks_to_disk.into()),
         ("query_queue_time", row.query_queue_time.into()),
     ]);
 }

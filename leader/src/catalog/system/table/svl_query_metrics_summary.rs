@@ -40,23 +40,22 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
         };
         history.queries().map(summary).collect::<Vec<_>>()
     });
-    let known = |figure: u64| catalog.known_here(figure);
     for row in summaries.into_iter().flatten().filter(|row| catalog.sees(row.userid.0)) {
         rows.add([
             ("userid", row.userid.0.into()),
             ("query", row.query.0.into()),
             ("service_class", u32::from(row.service_class.0).into()),
-            ("query_cpu_time", known(row.query_cpu_time)),
-            ("query_blocks_read", known(row.query_blocks_read)),
+            ("query_cpu_time", row.query_cpu_time.into()),
+            ("query_blocks_read", row.query_blocks_read.into()),
             ("query_execution_time", row.query_execution_time.into()),
-            ("query_cpu_usage_percent", known(row.query_cpu_usage_percent * 100)),
-            ("query_temp_blocks_to_disk", known(row.query_temp_blocks_to_disk)),
-            ("segment_execution_time", known(row.segment_execution_time)),
-            ("cpu_skew", known(row.cpu_skew_hundredths)),
-            ("io_skew", known(row.io_skew_hundredths)),
-            ("scan_row_count", known(row.scan_row_count)),
-            ("join_row_count", known(row.join_row_count)),
-            ("nested_loop_join_row_count", known(row.nested_loop_join_row_count)),
+            ("query_cpu_usage_percent", (row.query_cpu_usage_percent * 100).into()),
+            ("query_temp_blocks_to_disk", row.query_temp_blocks_to_disk.into()),
+            ("segment_execution_time", row.segment_execution_time.into()),
+            ("cpu_skew", row.cpu_skew_hundredths.into()),
+            ("io_skew", row.io_skew_hundredths.into()),
+            ("scan_row_count", row.scan_row_count.into()),
+            ("join_row_count", row.join_row_count.into()),
+            ("nested_loop_join_row_count", row.nested_loop_join_row_count.into()),
             ("return_row_count", row.return_row_count.into()),
             ("query_queue_time", row.query_queue_time.into()),
         ]);

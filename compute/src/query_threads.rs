@@ -1,30 +1,29 @@
-//! The threads that query work runs on; apart from the connections', so that a busy query never
-//! delays a cancel.
+//! The threads that the work of queries runs on; apart from those of connections, so that a busy query
+//! never delays a cancel or a commit.
 //!
 //! There are three sets, each with a thread for each slice, by how long a query is expected to take.
 //! A set yields to those of shorter queries: its threads are niced, so that where both want a core the
 //! kernel gives most of it to the shorter query, and all of it to the longer one otherwise. So a short
 //! query does not stand in line behind every step of long ones, whichever queue it came by. Three,
 //! because what is long is relative: beside lookups of some milliseconds a join of half a second is.
+//!
+//! Within a set priorities count: see [`crate::cpu_share`].
+
+use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use wlm::{Grant, Priority};
 
-use crate::error::{Error, Result};
+use crate::cpu_share;
 
 /// How much the threads of short queries yield to those of quick ones: a ninth of their weight.
 const SHORT_NICENESS: i32 = 10;
 /// How much the threads of long queries yield: a third of the weight of those of short ones.
 const LONG_NICENESS: i32 = 15;
-/// Queries that stay under this time are quick.
-const QUICK_MS: u128 = 100;
-/// Queries that stay under this time are short.
-const SHORT_MS: u128 = 2_000;
-
 /// How long work is expected to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pace {
     /// Nobody notices that there was anything to wait for.
+    #[default]
     Quick,
     /// Seconds at most.
     Short,
@@ -36,17 +35,15 @@ impl Pace {
     /// All of them, each before those that yield to it.
     const ALL: [Self; 3] = [Self::Quick, Self::Short, Self::Long];
 
-    /// The pace of a query that workload management has let in. Those of the superuser queue and of
-    /// the two highest priorities yield to nobody.
-    pub fn of(grant: &Grant) -> Self {
-        let is_preferred = grant.priority >= Priority::Highest
-            || grant.cpu_share >= Priority::Critical.cpu_share();
-        match grant.expected_time.as_millis() {
-            _ if is_preferred => Self::Quick,
-            ..QUICK_MS => Self::Quick,
-            QUICK_MS..SHORT_MS => Self::Short,
-            _ => Self::Long,
-        }
+    /// As a number between processes: its place in [`Self::ALL`].
+    pub(crate) fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The pace with this number, or the longest.
+    pub(crate) fn from_number(number: u32) -> Self {
+        let known = Self::ALL.into_iter().find(|pace| pace.number() == number);
+        known.unwrap_or(Self::Long)
     }
 
     fn niceness(self) -> i32 {
@@ -78,8 +75,8 @@ impl QueryThreads {
     ///
     /// # Errors
     /// If the operating system gives none.
-    pub fn start(count: usize) -> Result<Self> {
-        let failed = |source| Error::Io { action: "start the query threads".into(), source };
+    pub fn start(count: usize) -> io::Result<Self> {
+        cpu_share::enable();
         let runtime = |pace: Pace| {
             Builder::new_multi_thread()
                 .worker_threads(count)
@@ -87,9 +84,8 @@ impl QueryThreads {
                 .on_thread_start(move || yield_to_others(pace.niceness()))
                 .enable_all()
                 .build()
-                .map_err(failed)
         };
-        Ok(Self { sets: Pace::ALL.into_iter().map(runtime).collect::<Result<_>>()? })
+        Ok(Self { sets: Pace::ALL.into_iter().map(runtime).collect::<io::Result<_>>()? })
     }
 
     /// Where work of that pace runs.
