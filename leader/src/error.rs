@@ -224,6 +224,10 @@ pub mod code {
     pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
     /// admin_shutdown
     pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// serialization_failure
+    pub const SERIALIZATION_FAILURE: &str = "40001";
+    /// invalid_grant_operation
+    pub const INVALID_GRANT_OPERATION: &str = "0LP01";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
     /// internal_error

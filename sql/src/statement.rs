@@ -105,6 +105,14 @@ pub enum Statement {
     AlterGroup(AlterGroup),
     /// DROP GROUP
     DropGroup(DropNamed),
+    /// CREATE ROLE
+    CreateRole(String),
+    /// ALTER ROLE
+    AlterRole(AlterRole),
+    /// DROP ROLE
+    DropRole(DropRole),
+    /// GRANT ROLE, REVOKE ROLE
+    GrantRole(GrantRole),
 }
 
 /// A possibly qualified table name, folded.
@@ -744,6 +752,53 @@ pub enum GroupAction {
     Drop(Vec<String>),
     /// RENAME TO
     Rename(String),
+}
+
+/// ALTER ROLE
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterRole {
+    /// Which.
+    pub name: String,
+    /// How.
+    pub action: RoleAction,
+}
+
+/// What ALTER ROLE does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleAction {
+    /// RENAME TO
+    Rename(String),
+    /// OWNER TO
+    Owner(String),
+}
+
+/// DROP ROLE
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropRole {
+    /// Which.
+    pub name: String,
+    /// FORCE: also one that somebody has.
+    pub force: bool,
+}
+
+/// GRANT ROLE, REVOKE ROLE
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRole {
+    /// Which.
+    pub roles: Vec<String>,
+    /// To whom, or from whom.
+    pub grantees: Vec<Grantee>,
+    /// REVOKE
+    pub revoke: bool,
+}
+
+/// Who has a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grantee {
+    /// A user.
+    User(String),
+    /// Another role, and so all who have it.
+    Role(String),
 }
 
 /// A value that must not be printed.

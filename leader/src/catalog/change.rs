@@ -9,7 +9,9 @@ use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use super::{DistributionStyle, GroupEntry, SchemaEntry, Snapshot, TableEntry, UserEntry};
+use super::{
+    DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableEntry, UserEntry,
+};
 use crate::error::{Error, Result, code};
 
 /// One change.
@@ -43,6 +45,10 @@ pub enum Change {
     PutGroup(GroupEntry),
     /// DROP GROUP: the group with this number.
     DropGroup(u32),
+    /// A role exists with this entry from now on, where it had the other one before, or did not exist.
+    PutRole(RoleEntry, Option<RoleEntry>),
+    /// DROP ROLE: the role with this number.
+    DropRole(u32),
     /// ALTER SYSTEM SET: name and value; None is DEFAULT.
     PutParameter(String, Option<String>),
 }
@@ -113,6 +119,8 @@ impl Snapshot {
             Change::DropUser(oid) => self.drop_user(*oid),
             Change::PutGroup(entry) => self.put_group(entry),
             Change::DropGroup(oid) => self.drop_group(*oid),
+            Change::PutRole(entry, before) => self.put_role(entry, before.as_ref()),
+            Change::DropRole(oid) => self.drop_role(*oid),
             Change::PutParameter(name, value) => {
                 match value {
                     Some(value) => self.parameters.insert(name.clone(), value.clone()),

@@ -26,11 +26,11 @@ use crate::error::{Error, Result};
 
 pub use rebuild::rebuild;
 
-/// The format of the file. The one before is brought to it when it is opened, in one SQLite
-/// transaction; others are refused.
-const FORMAT_VERSION: i64 = 3;
-/// The format before, which has no groups and deletes no rows.
-const FORMAT_BEFORE: i64 = 2;
+/// The format of the file. Older ones since [`FORMAT_OLDEST`] are brought to it when it is opened, in
+/// one SQLite transaction; others are refused.
+const FORMAT_VERSION: i64 = 4;
+/// The oldest format that is read.
+const FORMAT_OLDEST: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -61,8 +61,8 @@ CREATE TABLE users (
     superuser INTEGER NOT NULL) STRICT;
 ";
 
-/// What [`FORMAT_BEFORE`] lacks: which rows are deleted, groups, and more of users.
-const SCHEMA_SINCE: &str = "
+/// What format 3 has more than format 2: which rows are deleted, groups, and more of users.
+const SCHEMA_SINCE_3: &str = "
 CREATE TABLE deletions (
     segment_id INTEGER PRIMARY KEY REFERENCES segments (segment_id) ON DELETE CASCADE,
     xid INTEGER NOT NULL, info BLOB NOT NULL) STRICT;
@@ -75,6 +75,13 @@ ALTER TABLE users ADD COLUMN settings TEXT NOT NULL DEFAULT '[]';
 CREATE TABLE groups (
     oid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, members TEXT NOT NULL) STRICT;
 CREATE TABLE parameters (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+";
+
+/// What format 4 has more than format 3: roles.
+const SCHEMA_SINCE_4: &str = "
+CREATE TABLE roles (
+    oid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner INTEGER NOT NULL,
+    users TEXT NOT NULL, roles TEXT NOT NULL) STRICT;
 ";
 
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
@@ -122,10 +129,10 @@ impl CatalogLog {
         match log.format_version()? {
             None => log.create()?,
             Some(FORMAT_VERSION) => {}
-            Some(FORMAT_BEFORE) => log.upgrade()?,
+            Some(format @ FORMAT_OLDEST..FORMAT_VERSION) => log.upgrade(format)?,
             Some(other) => {
                 let text = format!(
-                    "format {other}; this server reads formats {FORMAT_BEFORE} and \
+                    "format {other}; this server reads formats {FORMAT_OLDEST} to \
                      {FORMAT_VERSION}"
                 );
                 return Err(Error::CatalogDamaged(text));
@@ -147,7 +154,8 @@ impl CatalogLog {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(SCHEMA_OF_USERS)?;
-        transaction.execute_batch(SCHEMA_SINCE)?;
+        transaction.execute_batch(SCHEMA_SINCE_3)?;
+        transaction.execute_batch(SCHEMA_SINCE_4)?;
         let first = [
             ("format", FORMAT_VERSION),
             ("next_xid", 1),
@@ -161,16 +169,19 @@ impl CatalogLog {
         Ok(())
     }
 
-    /// Brings a file of the format before to the present one. It is no write with a number: a copy of
+    /// Brings a file of an older format to the present one. It is no write with a number: a copy of
     /// such a file is changed in the same way when [`rebuild`] opens it, and what was written to
     /// it before means the same afterwards.
-    fn upgrade(&mut self) -> Result<()> {
+    fn upgrade(&mut self, format: i64) -> Result<()> {
         let transaction = self.connection.transaction()?;
-        transaction.execute_batch(SCHEMA_SINCE)?;
+        if format < 3 {
+            transaction.execute_batch(SCHEMA_SINCE_3)?;
+        }
+        transaction.execute_batch(SCHEMA_SINCE_4)?;
         let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
         transaction.execute(sql, [FORMAT_VERSION])?;
         transaction.commit()?;
-        tracing::info!(from = FORMAT_BEFORE, to = FORMAT_VERSION, "upgraded the catalog file");
+        tracing::info!(from = format, to = FORMAT_VERSION, "upgraded the catalog file");
         Ok(())
     }
 
@@ -454,6 +465,8 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
         Change::DropGroup(oid) => {
             writer.run("DELETE FROM groups WHERE oid = ?1", params![oid])?;
         }
+        Change::PutRole(role, _) => users::write_role(writer, role)?,
+        Change::DropRole(oid) => users::delete_role(writer, *oid)?,
         Change::PutParameter(name, value) => {
             users::write_parameter(writer, name, value.as_deref())?;
         }

@@ -7,6 +7,7 @@
 pub mod change;
 pub mod constraint;
 pub mod log;
+mod role;
 pub mod system;
 pub mod table;
 pub mod user;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use storage::ids::TableId;
 
 pub use change::{Change, Definition, Deletion, Rewritten};
+pub use role::RoleEntry;
 pub use table::{DistributionStyle, TableColumn, TableEntry};
 pub use user::{GroupEntry, UserEntry};
 
@@ -39,6 +41,7 @@ pub struct Snapshot {
     names: BTreeMap<(String, String), TableId>,
     users: BTreeMap<String, UserEntry>,
     groups: BTreeMap<String, GroupEntry>,
+    roles: BTreeMap<String, RoleEntry>,
     parameters: BTreeMap<String, String>,
 }
 

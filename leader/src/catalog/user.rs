@@ -68,7 +68,7 @@ impl Snapshot {
         }
     }
 
-    /// A user is gone, and leaves its groups. Nobody who owns something can go.
+    /// A user is gone, and leaves its groups and roles. Nobody who owns something can go.
     pub(super) fn drop_user(&mut self, oid: u32) -> Result<()> {
         let Some(name) = self.user_by_oid(oid).map(|user| user.name.clone()) else {
             return Err(undefined("user", &oid.to_string()));
@@ -84,6 +84,12 @@ impl Snapshot {
                     .filter(|table| table.owner == name)
                     .map(|table| format!("table {}.{}", table.schema, table.name)),
             )
+            .chain(
+                self.roles
+                    .values()
+                    .filter(|role| role.owner == oid)
+                    .map(|role| format!("role {}", role.name)),
+            )
             .min();
         if let Some(owned) = owned {
             let message =
@@ -94,6 +100,9 @@ impl Snapshot {
         self.users.remove(&name);
         for group in self.groups.values_mut() {
             group.members.retain(|member| *member != oid);
+        }
+        for role in self.roles.values_mut() {
+            role.users.retain(|user| *user != oid);
         }
         Ok(())
     }
@@ -119,7 +128,7 @@ impl Snapshot {
 }
 
 /// `user "x" already exists`
-fn duplicate(what: &str, name: &str) -> Error {
+pub(super) fn duplicate(what: &str, name: &str) -> Error {
     Error::statement(code::DUPLICATE_OBJECT, format!("{what} \"{name}\" already exists"))
 }
 

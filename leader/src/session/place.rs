@@ -95,7 +95,7 @@ impl Session {
         let user = snapshot.user_by_oid(self.user_oid);
         let identity = Identity {
             groups: snapshot.groups_of(self.user_oid).map(|group| group.name.clone()).collect(),
-            roles: Vec::new(),
+            roles: snapshot.roles_of(self.user_oid).iter().map(|role| role.name.clone()).collect(),
             is_superuser: user.is_some_and(|user| user.superuser),
         };
         let group = self.settings.show("query_group").unwrap_or(NO_QUERY_GROUP);

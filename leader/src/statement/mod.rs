@@ -20,6 +20,7 @@ mod lock;
 mod placement;
 mod prepare;
 mod rearrange;
+mod role;
 mod rows;
 mod select;
 mod set;
@@ -103,6 +104,10 @@ pub(crate) async fn run(
         Statement::CreateGroup(statement) => group::create(session, statement),
         Statement::AlterGroup(statement) => group::alter(session, statement),
         Statement::DropGroup(statement) => group::drop(session, statement),
+        Statement::CreateRole(name) => role::create(session, name),
+        Statement::AlterRole(statement) => role::alter(session, statement),
+        Statement::DropRole(statement) => role::drop(session, statement),
+        Statement::GrantRole(statement) => role::grant(session, statement),
     }
 }
 

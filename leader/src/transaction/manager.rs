@@ -295,6 +295,8 @@ impl TransactionManager {
                 | Change::DropUser(_)
                 | Change::PutGroup(_)
                 | Change::DropGroup(_)
+                | Change::PutRole(..)
+                | Change::DropRole(_)
                 | Change::PutParameter(..) => {}
             }
         }
@@ -393,6 +395,8 @@ impl TransactionManager {
             | Change::DropUser(_)
             | Change::PutGroup(_)
             | Change::DropGroup(_)
+            | Change::PutRole(..)
+            | Change::DropRole(_)
             | Change::PutParameter(..) => {}
         }
     }

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::tokens::Tokens;
-use super::users;
+use super::{roles, users};
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{
     Analyze, CreateSchema, DropSchema, DropTable, Insert, InsertSource, InsertValue, Statement,
@@ -103,6 +103,7 @@ pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
         }
         "user" => users::drop_user(tokens),
         "group" => users::drop_group(tokens),
+        "role" => roles::drop(tokens),
         other => Err(Error::not_supported(format!("DROP {}", other.to_ascii_uppercase()))),
     }
 }

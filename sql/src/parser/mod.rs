@@ -9,6 +9,7 @@ mod change;
 mod copy;
 mod create_table;
 mod data;
+mod roles;
 mod session;
 mod spelling;
 mod table_attributes;
@@ -167,6 +168,8 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
         "fetch" => session::fetch(tokens),
         "close" => session::close(tokens),
         "cancel" => session::cancel(tokens),
+        "grant" => roles::grant(tokens),
+        "revoke" => roles::revoke(tokens),
         other => Err(refused(other, tokens)),
     }
 }
@@ -174,9 +177,9 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
 /// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
 /// error.
 fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
-    const KNOWN: [&str; 18] = [
-        "unload", "grant", "revoke", "comment", "lock", "call", "use", "move", "listen", "notify",
-        "unlisten", "do", "refresh", "import", "attach", "detach", "describe", "reindex",
+    const KNOWN: [&str; 16] = [
+        "unload", "comment", "lock", "call", "use", "move", "listen", "notify", "unlisten", "do",
+        "refresh", "import", "attach", "detach", "describe", "reindex",
     ];
     if KNOWN.contains(&word) {
         Error::not_supported(word.to_ascii_uppercase())
@@ -220,6 +223,9 @@ fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {
     }
     if tokens.take_word("group") {
         return users::create_group(tokens);
+    }
+    if tokens.take_word("role") {
+        return roles::create(tokens);
     }
     let local = tokens.take_word("local");
     if tokens.take_word("temporary") || tokens.take_word("temp") {

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::alter_table::alter_table;
 use super::tokens::Tokens;
-use super::users;
+use super::{roles, users};
 use crate::error::{Error, Result};
 use crate::statement::{
     AlterSystem, Begin, Cancel, DeclareCursor, Execute, Fetch, Prepare, Reset, Set, SetValue, Show,
@@ -127,6 +127,9 @@ pub(super) fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
     }
     if tokens.take_word("group") {
         return users::alter_group(tokens);
+    }
+    if tokens.take_word("role") {
+        return roles::alter(tokens);
     }
     let what = tokens.word()?;
     Err(Error::not_supported(format!("ALTER {}", what.to_ascii_uppercase())))

@@ -152,6 +152,13 @@ fn session_statements() {
         "alter group g drop user ann, bob",
         "alter group g rename to h",
         "drop group g",
+        "create role r",
+        "alter role r with rename to s",
+        "alter role r owner to ann",
+        "drop role r force",
+        "drop role r restrict",
+        "grant role r, s to ann, role t",
+        "revoke role r from role t, ann",
     ] {
         one(text);
     }

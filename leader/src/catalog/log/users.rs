@@ -1,9 +1,9 @@
-//! Users, groups and the parameters of ALTER SYSTEM in the catalog file.
+//! Users, groups, roles and the parameters of ALTER SYSTEM in the catalog file.
 
 use rusqlite::{Connection, params};
 
 use super::{Writer, damaged};
-use crate::catalog::{Change, GroupEntry, Snapshot, UserEntry};
+use crate::catalog::{Change, GroupEntry, RoleEntry, Snapshot, UserEntry};
 use crate::error::{Error, Result};
 
 /// Reads all of them.
@@ -19,6 +19,9 @@ pub(super) fn read(connection: &Connection, snapshot: &mut Snapshot) -> Result<(
             members: from_json("members", &members)?,
         };
         snapshot.apply(&Change::PutGroup(group))?;
+    }
+    for role in read_roles(connection)? {
+        snapshot.apply(&Change::PutRole(role, None))?;
     }
     let mut query = connection.prepare("SELECT name, value FROM parameters")?;
     let mut rows = query.query([])?;
@@ -53,6 +56,23 @@ fn read_users(connection: &Connection, snapshot: &mut Snapshot) -> Result<()> {
     Ok(())
 }
 
+fn read_roles(connection: &Connection) -> Result<Vec<RoleEntry>> {
+    let mut query = connection.prepare("SELECT oid, name, owner, users, roles FROM roles")?;
+    let mut rows = query.query([])?;
+    let mut roles = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (users, granted): (String, String) = (row.get(3)?, row.get(4)?);
+        roles.push(RoleEntry {
+            oid: row.get(0)?,
+            name: row.get(1)?,
+            owner: row.get(2)?,
+            users: from_json("users", &users)?,
+            roles: from_json("roles", &granted)?,
+        });
+    }
+    Ok(roles)
+}
+
 /// Writes a user, and its new name to what it owns.
 pub(super) fn write_user(writer: &mut Writer<'_>, user: &UserEntry) -> Result<()> {
     for owned in ["schemas", "tables"] {
@@ -83,7 +103,7 @@ pub(super) fn write_user(writer: &mut Writer<'_>, user: &UserEntry) -> Result<()
     )
 }
 
-/// Removes a user from the list and from its groups.
+/// Removes a user from the list and from its groups and roles.
 pub(super) fn delete_user(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
     writer.run("DELETE FROM users WHERE oid = ?1", params![oid])?;
     let mut query = writer.transaction.prepare("SELECT oid, name, members FROM groups")?;
@@ -97,7 +117,33 @@ pub(super) fn delete_user(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
             changed.push(GroupEntry { oid: row.get(0)?, name: row.get(1)?, members });
         }
     }
-    changed.iter().try_for_each(|group| write_group(writer, group))
+    changed.iter().try_for_each(|group| write_group(writer, group))?;
+    for mut role in read_roles(&writer.transaction)? {
+        if role.users.contains(&oid) {
+            role.users.retain(|user| *user != oid);
+            write_role(writer, &role)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_role(writer: &mut Writer<'_>, role: &RoleEntry) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO roles (oid, name, owner, users, roles) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (users, roles) = (to_json(&role.users)?, to_json(&role.roles)?);
+    writer.run(sql, params![role.oid, role.name, role.owner, users, roles])
+}
+
+/// Removes a role from the list and from others.
+pub(super) fn delete_role(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
+    writer.run("DELETE FROM roles WHERE oid = ?1", params![oid])?;
+    for mut role in read_roles(&writer.transaction)? {
+        if role.roles.contains(&oid) {
+            role.roles.retain(|grantee| *grantee != oid);
+            write_role(writer, &role)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn write_group(writer: &mut Writer<'_>, group: &GroupEntry) -> Result<()> {
@@ -160,6 +206,13 @@ mod tests {
         let other = UserEntry { oid: 8, name: "bob".to_owned(), ..UserEntry::default() };
         let group = GroupEntry { oid: 9, name: "g".to_owned(), members: vec![7, 8] };
         let schema = SchemaEntry { oid: 10, name: "s".to_owned(), owner: "ann".to_owned() };
+        let role = |oid, name: &str, roles: &[u32]| RoleEntry {
+            oid,
+            name: name.to_owned(),
+            owner: 7,
+            users: vec![8, 7],
+            roles: roles.to_vec(),
+        };
         let mut log = CatalogLog::open(&path).unwrap();
         let set =
             |value: Option<&str>| Change::PutParameter("p".to_owned(), value.map(str::to_owned));
@@ -167,6 +220,8 @@ mod tests {
             Change::PutUser(user.clone()),
             Change::PutUser(other),
             Change::PutGroup(group),
+            Change::PutRole(role(11, "r", &[]), None),
+            Change::PutRole(role(12, "q", &[11]), None),
             Change::CreateSchema(schema),
             set(Some("1")),
         ];
@@ -178,10 +233,14 @@ mod tests {
         let (snapshot, _) = log.read().unwrap();
         assert_eq!(snapshot.users().collect::<Vec<_>>(), [&renamed]);
         assert_eq!(snapshot.group("g").unwrap().members, [7]);
+        assert_eq!(snapshot.role("r").unwrap().users, [7]);
+        assert_eq!(snapshot.role("q").unwrap().roles, [11]);
         assert_eq!(snapshot.schema("s").unwrap().owner, "eve");
         assert_eq!(snapshot.parameters().get("p").map(String::as_str), Some("1"));
-        commit(&mut log, 3, &[set(None), Change::DropGroup(9)]);
+        commit(&mut log, 3, &[set(None), Change::DropGroup(9), Change::DropRole(11)]);
         let (snapshot, _) = log.read().unwrap();
+        assert_eq!(snapshot.roles().count(), 1);
+        assert!(snapshot.role("q").unwrap().roles.is_empty());
         assert!(snapshot.parameters().is_empty() && snapshot.groups().next().is_none());
     }
 

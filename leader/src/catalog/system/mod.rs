@@ -26,6 +26,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
 
+use crate::catalog::RoleEntry;
 use crate::catalog::Snapshot;
 use crate::cluster::{Cluster, NodeSet};
 use crate::engine::{Engine, SUPERUSER};
@@ -116,6 +117,19 @@ impl SystemCatalog {
             .schemas()
             .find(|schema| i64::from(schema.oid) == oid)
             .map(|schema| schema.name.clone())
+    }
+
+    /// Whether the session's user sees what belongs to this user.
+    fn sees_user(&self, oid: u32) -> bool {
+        self.is_superuser() || self.user_oid(&self.session.current_user) == oid
+    }
+
+    /// The roles that the session's user sees: superusers all, others those that they have.
+    fn visible_roles(&self) -> Vec<&RoleEntry> {
+        if self.is_superuser() {
+            return self.snapshot.roles().collect();
+        }
+        self.snapshot.roles_of(self.user_oid(&self.session.current_user))
     }
 
     /// Whether the session's user may do everything.

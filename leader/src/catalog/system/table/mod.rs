@@ -57,6 +57,9 @@ mod svl_qlog;
 mod svl_query_metrics;
 mod svl_query_metrics_summary;
 mod svl_query_queue_info;
+mod svv_role_grants;
+mod svv_roles;
+mod svv_user_grants;
 
 use super::SystemCatalog;
 use super::column::Column;
@@ -80,7 +83,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 53] = [
+static TABLES: [&SystemTable; 56] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -134,6 +137,9 @@ static TABLES: [&SystemTable; 53] = [
     &svl_query_metrics::TABLE,
     &svl_query_metrics_summary::TABLE,
     &svl_query_queue_info::TABLE,
+    &svv_role_grants::TABLE,
+    &svv_roles::TABLE,
+    &svv_user_grants::TABLE,
 ];
 
 /// All system tables.
