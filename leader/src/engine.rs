@@ -34,6 +34,9 @@ use crate::pgwire::registry::Registry;
 use crate::planner::Planner;
 use crate::session::Clock;
 use crate::session::temporary::drop_leftovers;
+use crate::transaction::Start;
+use crate::transaction::conflicts::ConflictLog;
+use crate::transaction::isolation::DATABASE_ISOLATION;
 use crate::transaction::manager::{CatalogCopies, Derived, TransactionManager};
 use crate::vacuum::automatic;
 use crate::workload::{CONFIGURATION, Workload};
@@ -61,6 +64,8 @@ pub struct Engine {
     pub registry: Arc<Registry>,
     /// Who is connected, and what they run.
     pub activity: Arc<Activity>,
+    /// Which transactions have lost against others.
+    pub conflicts: ConflictLog,
     /// Which query runs now, and with how much memory.
     pub workload: Arc<Workload>,
     /// Plans statements.
@@ -92,6 +97,7 @@ impl Engine {
     pub fn open(config: Config) -> Result<Self> {
         fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
+        let clock: Clock = Arc::new(Utc::now);
         let mut log = CatalogLog::open(&config.catalog_path())?;
         check_shape(&config, &mut log)?;
         // What nodes must have is asked when they are watched, and then the manager is there.
@@ -111,7 +117,8 @@ impl Engine {
             Cluster::Alone(_) => None,
             Cluster::Nodes(nodes) => Some(Arc::clone(nodes) as _),
         };
-        let transactions = Arc::new(TransactionManager::new(log, files, copies)?);
+        let transactions =
+            Arc::new(TransactionManager::new(log, files, copies, Arc::clone(&clock))?);
         let tables = Arc::<SliceTables>::default();
         transactions.tell_of_commits(Box::new(Arc::clone(&tables)));
         manager.get_or_init(|| Arc::clone(&transactions));
@@ -134,7 +141,6 @@ impl Engine {
         };
         let query_threads = QueryThreads::start(cluster.layout().slices_per_node())
             .map_err(|source| Error::Io { action: "start the query threads".into(), source })?;
-        let clock: Clock = Arc::new(Utc::now);
         let workload = open_workload(&config, &transactions, &cluster, &clock)?;
         workload.watch(&Handle::current());
         Ok(Self {
@@ -143,6 +149,7 @@ impl Engine {
             cluster,
             object_storage,
             activity: Activity::new(Arc::clone(&clock)),
+            conflicts: ConflictLog::default(),
             clock,
             registry: Arc::default(),
             workload,
@@ -171,7 +178,7 @@ impl Engine {
             Some(password) => password.clone(),
             None => self.generate_password()?,
         };
-        let mut transaction = self.transactions.begin(false);
+        let mut transaction = self.transactions.begin(Start::default());
         transaction.change(Change::PutUser(UserEntry {
             oid: self.transactions.new_oid(),
             name: SUPERUSER.to_owned(),
@@ -315,6 +322,10 @@ fn generate_password() -> Result<String> {
 fn parameters(config: &Config, transactions: &TransactionManager) -> Parameters {
     let mut parameters = config.file.parameters.clone();
     for (name, value) in transactions.snapshot().parameters() {
+        // That of the database is no parameter of the server.
+        if name == DATABASE_ISOLATION {
+            continue;
+        }
         // Values were checked before they were kept.
         if let Err(error) = parameters.set(name, value) {
             tracing::warn!(name, %error, "a parameter of ALTER SYSTEM is ignored");

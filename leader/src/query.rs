@@ -10,8 +10,12 @@ use sql::Limits;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::{CancelHandle, Execution, Prepared};
 use crate::planner::on_large_stack;
+use crate::session::alone::LoneCommit;
 use crate::session::{Session, SessionStatement};
 use crate::statement;
+
+/// How often a statement that is alone in its transaction is done, if others are quicker.
+const LONE_ATTEMPTS_MAX: usize = 5;
 
 /// Parses a text into its statements, on a large stack.
 pub async fn parse(
@@ -55,17 +59,55 @@ pub async fn execute(
         return statement::end_block(session, &statement.statement).await;
     }
     session.check_not_failed()?;
-    let mut result = tokio::select! {
+    let result = match session.is_alone() {
+        true => execute_alone(session, statement, parameters, cancel).await,
+        false => execute_once(session, statement, parameters, cancel).await,
+    };
+    result.map_err(|error| {
+        session.engine().transactions.fence_after(&error);
+        session.named(error)
+    })
+}
+
+async fn execute_once(
+    session: &mut Session,
+    statement: &Arc<SessionStatement>,
+    parameters: Vec<ScalarValue>,
+    cancel: &CancelHandle,
+) -> Result<Execution> {
+    let result = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::Canceled),
         result = statement::run(session, statement, parameters) => result,
     };
     // Once begun a commit goes on whoever waits, and so its outcome must be told.
     if session.takes_commit_after_statement() && result.is_ok() {
-        result = session.commit_and_go_on().await.and(result);
+        return session.commit_and_go_on().await.and(result);
     }
-    result.map_err(|error| {
-        session.engine().transactions.fence_after(&error);
-        session.named(error)
-    })
+    result
+}
+
+/// A statement that writes and whose commit may be in vain is committed here, and done again if it
+/// was.
+async fn execute_alone(
+    session: &mut Session,
+    statement: &Arc<SessionStatement>,
+    parameters: Vec<ScalarValue>,
+    cancel: &CancelHandle,
+) -> Result<Execution> {
+    let mut execution = execute_once(session, statement, parameters.clone(), cancel).await?;
+    // The last attempt ends as any transaction does.
+    for _ in 1..LONE_ATTEMPTS_MAX {
+        if !session.can_lose() {
+            break;
+        }
+        let LoneCommit::Lost(tables) = session.commit_alone().await? else { break };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::Canceled),
+            locked = session.lock_ahead(&tables) => locked?,
+        }
+        execution = execute_once(session, statement, parameters.clone(), cancel).await?;
+    }
+    Ok(execution)
 }

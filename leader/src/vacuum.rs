@@ -23,6 +23,7 @@ use crate::catalog::{Change, Rewritten, TableEntry};
 use crate::cluster::{self, Cluster, NewSegments};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::transaction::Start;
 use crate::transaction::lock::{ClaimedRows, LockMode};
 
 /// How often what was changed meanwhile is tried again.
@@ -165,7 +166,7 @@ async fn commit(
     for group in rewritten {
         unwanted.changes.push(to_change(entry, slice, group)?);
     }
-    let mut transaction = engine.transactions.begin(false);
+    let mut transaction = engine.transactions.begin(Start::default());
     let lock = transaction.lock(entry.id, LockMode::Shared);
     match tokio::time::timeout(LOCK_WAIT, lock).await {
         Ok(Ok(_)) => {}

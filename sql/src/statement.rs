@@ -51,8 +51,12 @@ pub enum Statement {
     Explain(Explain),
     /// SET
     Set(Set),
-    /// SET SESSION CHARACTERISTICS and SET TRANSACTION: accepted, without effect
-    SetTransaction,
+    /// SET TRANSACTION: of the transaction in progress
+    SetTransaction(TransactionModes),
+    /// SET SESSION CHARACTERISTICS AS TRANSACTION: of transactions that begin from now on
+    SetSessionTransactions(TransactionModes),
+    /// ALTER DATABASE
+    AlterDatabase(AlterDatabase),
     /// ALTER SYSTEM SET
     AlterSystem(AlterSystem),
     /// SHOW
@@ -66,7 +70,7 @@ pub enum Statement {
     /// VACUUM
     Vacuum(Vacuum),
     /// BEGIN, START TRANSACTION
-    Begin(Begin),
+    Begin(TransactionModes),
     /// COMMIT, END
     Commit,
     /// ROLLBACK, ABORT
@@ -599,11 +603,37 @@ pub enum VacuumMode {
     Recluster,
 }
 
-/// BEGIN
+/// What BEGIN and its like say of a transaction; nothing is said of what is None.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Begin {
-    /// READ ONLY
-    pub read_only: bool,
+pub struct TransactionModes {
+    /// ISOLATION LEVEL
+    pub isolation: Option<IsolationLevel>,
+    /// READ ONLY, or READ WRITE
+    pub read_only: Option<bool>,
+}
+
+/// The names of isolation levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsolationLevel {
+    /// SERIALIZABLE
+    Serializable,
+    /// SNAPSHOT
+    Snapshot,
+    /// REPEATABLE READ
+    RepeatableRead,
+    /// READ COMMITTED
+    ReadCommitted,
+    /// READ UNCOMMITTED
+    ReadUncommitted,
+}
+
+/// ALTER DATABASE name ISOLATION LEVEL
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterDatabase {
+    /// Its name.
+    pub name: String,
+    /// SERIALIZABLE or SNAPSHOT.
+    pub isolation: IsolationLevel,
 }
 
 /// PREPARE name [(types)] AS statement

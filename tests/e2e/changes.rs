@@ -3,6 +3,7 @@
 
 mod conflicts;
 mod kills;
+mod serializable;
 
 use std::collections::BTreeMap;
 

@@ -36,6 +36,8 @@ pub struct SchemaEntry {
 /// All that existed at one commit.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// Commits since the server started.
+    number: u64,
     schemas: BTreeMap<String, SchemaEntry>,
     tables: HashMap<TableId, Arc<TableEntry>>,
     names: BTreeMap<(String, String), TableId>,
@@ -46,6 +48,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The number of the commit that made it; a transaction's own changes do not count.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It is that of the next commit.
+    pub fn advance(&mut self) {
+        self.number += 1;
+    }
+
     /// The schema of that name.
     pub fn schema(&self, name: &str) -> Option<&SchemaEntry> {
         self.schemas.get(name)

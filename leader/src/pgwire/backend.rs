@@ -202,8 +202,10 @@ pub enum TransactionStatus {
 /// How many statements an implicit transaction has; some statements refuse company.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImplicitExtent {
-    /// One, as far as the wire knows.
+    /// One: it ends after that.
     One,
+    /// One so far; others may follow.
+    Open,
     /// Several.
     Several,
 }

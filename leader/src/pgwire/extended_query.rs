@@ -246,7 +246,10 @@ impl<S: WireSession> Connection<S> {
                 let Some(statement) = &portal.prepared.statement else {
                     return Ok(Served::Empty);
                 };
-                self.session.begin_implicit(ImplicitExtent::One).await?;
+                // Clients send Sync with the statement, unless others follow.
+                let is_last = self.reader.next_tag() == Some(b'S');
+                let extent = if is_last { ImplicitExtent::One } else { ImplicitExtent::Open };
+                self.session.begin_implicit(extent).await?;
                 match self.start(statement, parameters, &attendance).await? {
                     Started::Done(served) => return Ok(served),
                     Started::Rows { schema, stream, tag } => {

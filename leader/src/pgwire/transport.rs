@@ -113,6 +113,11 @@ impl Reader {
         Ok((tag, body))
     }
 
+    /// What the next message is, if any of it is there.
+    pub(crate) fn next_tag(&self) -> Option<u8> {
+        self.buffer.first().copied()
+    }
+
     /// Reads ahead while a statement runs, and returns when the client is gone. When enough has
     /// been read ahead it only waits.
     pub(crate) async fn watch(&mut self) {

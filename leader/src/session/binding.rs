@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::session::permission;
 use crate::session::temporary::own_schema;
+use crate::transaction::isolation::Reads;
 
 /// A snapshot with the values of a session.
 #[derive(Clone)]
@@ -29,12 +30,20 @@ pub struct Binding {
     values: Arc<SessionValues>,
     /// A table that was named and that the user may not read.
     denied: Arc<Mutex<Option<String>>>,
+    /// Where tables are noted that are read.
+    reads: Reads,
 }
 
 impl Binding {
     /// Names are looked up in `snapshot` along the search path of `values`.
     pub fn new(engine: Arc<Engine>, snapshot: Arc<Snapshot>, values: SessionValues) -> Self {
-        Self { engine, snapshot, values: Arc::new(values), denied: Arc::default() }
+        let reads = Reads::default();
+        Self { engine, snapshot, values: Arc::new(values), denied: Arc::default(), reads }
+    }
+
+    /// What it binds will be run: tables that it reads are noted there.
+    pub fn noting(self, reads: Reads) -> Self {
+        Self { reads, ..self }
     }
 
     /// Refuses what was bound if it names a table that the user may not read.
@@ -119,6 +128,7 @@ impl Catalog for Binding {
         if !self.may_read(entry) {
             self.denied.lock().get_or_insert_with(|| name.to_owned());
         }
+        self.reads.note(entry.id);
         Some(ResolvedTable {
             schema: schema.to_owned(),
             name: name.to_owned(),
@@ -149,6 +159,7 @@ impl Binding {
             if !self.may_read(entry) {
                 self.denied.lock().get_or_insert_with(|| name.to_owned());
             }
+            self.reads.note(entry.id);
             self.engine.slice_table(entry)
         };
         Some(ResolvedTable {

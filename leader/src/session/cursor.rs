@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::savepoint::no_block;
 use super::{Session, State};
 use crate::error::{Error, Result, code};
+use crate::pgwire::backend::ImplicitExtent;
 use crate::pgwire::report::Report;
 
 /// Most open cursors of a session: each may hold a running query.
@@ -87,7 +88,7 @@ impl Session {
     pub fn check_declare(&mut self, name: &str, with_hold: bool) -> Result<()> {
         let has_transaction = match &self.state {
             State::Block(_) => true,
-            State::Implicit(_) => self.implicit_is_several,
+            State::Implicit(_) => self.implicit == ImplicitExtent::Several,
             State::Idle | State::Failed(_) => false,
         };
         if !has_transaction && !with_hold {

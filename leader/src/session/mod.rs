@@ -13,8 +13,10 @@
 //!
 //! A failed block keeps its transaction only where there is a savepoint to go back to.
 
+pub mod alone;
 pub mod binding;
 mod cursor;
+mod isolation;
 mod permission;
 mod place;
 mod savepoint;
@@ -27,7 +29,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::DataType;
-use sql::statement::{Statement, TableName};
+use sql::statement::{Statement, TableName, TransactionModes};
+use storage::ids::Xid;
 
 use crate::activity::{SessionGuard, SessionRow};
 use crate::catalog::change::undefined_schema;
@@ -36,9 +39,10 @@ use crate::catalog::user::undefined;
 use crate::catalog::{Snapshot, TableEntry, UserEntry};
 use crate::engine::{DATABASE, Engine};
 use crate::error::{Error, Result, code};
-use crate::pgwire::backend::{Deallocation, Startup};
+use crate::pgwire::backend::{Deallocation, ImplicitExtent, Startup};
 use crate::pgwire::report::{Report, Severity};
 use crate::transaction::Transaction;
+use crate::transaction::conflicts::ConflictRow;
 use crate::transaction::lock::LockMode;
 use binding::Binding;
 use cursor::Cursors;
@@ -103,8 +107,8 @@ pub struct Session {
     cursors: Cursors,
     /// The name of its schema of temporary tables, once it has made one.
     temporary: Option<String>,
-    /// The implicit transaction has, as far as the wire knows, several statements.
-    implicit_is_several: bool,
+    /// How many statements the implicit transaction has.
+    implicit: ImplicitExtent,
     /// The statement commits its transaction.
     commits_after_statement: bool,
     transaction_start: DateTime<Utc>,
@@ -155,7 +159,7 @@ impl Session {
             savepoint_settings: Vec::new(),
             cursors: Cursors::default(),
             temporary: None,
-            implicit_is_several: false,
+            implicit: ImplicitExtent::One,
             commits_after_statement: false,
             transaction_start: now,
             notices: Vec::new(),
@@ -205,11 +209,27 @@ impl Session {
 
     /// The error as its client is told it: with the transaction's number, where it matters.
     pub fn named(&mut self, error: Error) -> Error {
-        let process_id = self.process_id;
         match self.transaction() {
-            Ok(transaction) => error.of_transaction(transaction.xid(), process_id),
+            Ok(transaction) => {
+                let xid = transaction.xid();
+                self.told(error, xid)
+            }
             Err(_) => error,
         }
+    }
+
+    /// The same for an error of that transaction. A conflict is remembered.
+    fn told(&self, error: Error, xid: Xid) -> Error {
+        if let Error::Conflict { table, .. } = &error {
+            self.engine.conflicts.add(ConflictRow {
+                xid,
+                process_id: self.process_id,
+                started_us: self.transaction_start.timestamp_micros(),
+                aborted_us: (self.clock)().timestamp_micros(),
+                table: *table,
+            });
+        }
+        error.of_transaction(xid, self.process_id)
     }
 
     /// Who is connected.
@@ -238,6 +258,10 @@ impl Session {
 
     /// SET and SET LOCAL.
     pub fn set(&mut self, name: &str, value: &str, local: bool) -> Result<()> {
+        if settings::is_transaction_isolation(name) {
+            let isolation = Some(settings::isolation_level(name, value)?);
+            return self.set_transaction(&TransactionModes { isolation, read_only: None });
+        }
         let effect = self.settings.set(name, value)?;
         if local {
             self.local_settings.push(name.to_ascii_lowercase());
@@ -278,7 +302,7 @@ impl Session {
     pub fn check_alone(&self, what: &str) -> Result<()> {
         let among_others = match &self.state {
             State::Block(_) | State::Failed(_) => true,
-            State::Implicit(_) => self.implicit_is_several,
+            State::Implicit(_) => self.implicit == ImplicitExtent::Several,
             State::Idle => false,
         };
         if among_others {
@@ -304,18 +328,18 @@ impl Session {
     fn start_transaction(&mut self) {
         self.transaction_start = (self.clock)();
         self.settings_before = self.settings.clone();
-        let transaction = self.engine.transactions.begin(self.settings.read_only());
-        self.state = State::Implicit(Box::new(transaction));
+        self.state = State::Implicit(self.new_transaction());
     }
 
     /// BEGIN.
-    pub fn begin_block(&mut self, read_only: bool) {
+    pub fn begin_block(&mut self, modes: &TransactionModes) {
         if matches!(self.state, State::Idle) {
             self.start_transaction();
         }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(mut transaction) => {
-                transaction.set_read_only(read_only || self.settings.read_only());
+                transaction.set_read_only(self.settings.read_only());
+                self.apply_modes(&mut transaction, modes);
                 self.state = State::Block(transaction);
             }
             already => {
@@ -379,7 +403,7 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Implicit(transaction) => {
                 self.commit(*transaction).await?;
-                self.state = State::Implicit(Box::new(self.engine.transactions.begin(false)));
+                self.state = State::Implicit(self.new_transaction());
                 Ok(())
             }
             State::Block(transaction) => {
@@ -397,9 +421,9 @@ impl Session {
     /// Commits a transaction of this session. Cursors WITH HOLD live on only if it succeeds.
     async fn commit(&mut self, transaction: Transaction) -> Result<()> {
         self.cursors.before_commit();
-        let (xid, process_id) = (transaction.xid(), self.process_id);
+        let xid = transaction.xid();
         let committed = transaction.commit().await;
-        let committed = committed.map_err(|error| error.of_transaction(xid, process_id));
+        let committed = committed.map_err(|error| self.told(error, xid));
         self.cursors.end_transaction(committed.is_ok());
         committed
     }
@@ -419,8 +443,9 @@ impl Session {
 
     /// All that binding needs, as of now. Takes the transaction's snapshot.
     pub fn binding(&mut self) -> Result<Binding> {
-        let snapshot = self.transaction()?.view();
-        Ok(self.binding_of(snapshot))
+        let transaction = self.transaction()?;
+        let (snapshot, reads) = (transaction.view(), transaction.reads());
+        Ok(self.binding_of(snapshot).noting(reads))
     }
 
     /// The same over a given snapshot.

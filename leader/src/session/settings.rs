@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use sql::statement::IsolationLevel;
 
 use crate::error::{Error, Result, code};
 
@@ -20,6 +21,8 @@ enum Kind {
     TimeZone,
     /// One of the words, compared without case.
     Words(&'static [&'static str]),
+    /// The name of an isolation level.
+    Isolation,
     /// May be shown but not set.
     Fixed,
 }
@@ -56,8 +59,20 @@ const fn accepted(name: &'static str, default: &'static str, kind: Kind) -> Para
 /// The `version()` of the Redshift release whose surface this follows begins so.
 pub const SERVER_VERSION: &str = "8.0.2";
 
-const ISOLATION: &[&str] =
-    &["serializable", "snapshot", "repeatable read", "read committed", "read uncommitted"];
+/// The level of the transaction in progress; it is set as by SET TRANSACTION.
+pub const ISOLATION: &str = "transaction_isolation";
+/// The level of transactions that begin and say nothing of it.
+pub const DEFAULT_ISOLATION: &str = "default_transaction_isolation";
+/// Whether transactions that begin may only read.
+pub const READ_ONLY: &str = "transaction_read_only";
+
+const LEVELS: &[(&str, IsolationLevel)] = &[
+    ("serializable", IsolationLevel::Serializable),
+    ("snapshot", IsolationLevel::Snapshot),
+    ("repeatable read", IsolationLevel::RepeatableRead),
+    ("read committed", IsolationLevel::ReadCommitted),
+    ("read uncommitted", IsolationLevel::ReadUncommitted),
+];
 
 const PARAMETERS: &[Parameter] = &[
     reported("application_name", "", Kind::Text, "application_name"),
@@ -87,8 +102,9 @@ const PARAMETERS: &[Parameter] = &[
     ),
     parameter("statement_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
     reported("timezone", "UTC", Kind::TimeZone, "TimeZone"),
-    parameter("transaction_isolation", "snapshot", Kind::Words(ISOLATION)),
-    parameter("transaction_read_only", "off", Kind::Bool),
+    parameter(DEFAULT_ISOLATION, "snapshot", Kind::Isolation),
+    parameter(ISOLATION, "snapshot", Kind::Isolation),
+    parameter(READ_ONLY, "off", Kind::Bool),
     parameter("wlm_query_slot_count", "1", Kind::Integer(1, 50)),
 ];
 
@@ -107,6 +123,8 @@ pub struct Settings {
     /// What the session starts with and RESET goes back to.
     initial: BTreeMap<String, String>,
     current: BTreeMap<String, String>,
+    /// What holds where nothing was set.
+    noted: BTreeMap<&'static str, &'static str>,
 }
 
 /// What pg_settings tells of a parameter.
@@ -133,7 +151,7 @@ pub fn description(name: &str) -> Option<Description> {
         Kind::Text | Kind::TimeZone | Kind::Fixed => ("string", None, None),
         Kind::Bool => ("bool", None, None),
         Kind::Integer(low, high) => ("integer", Some(low.to_string()), Some(high.to_string())),
-        Kind::Words(_) => ("enum", None, None),
+        Kind::Words(_) | Kind::Isolation => ("enum", None, None),
     };
     Some(Description {
         default: parameter.default,
@@ -152,6 +170,8 @@ fn find(name: &str) -> Option<&'static Parameter> {
 impl Settings {
     /// Sets what a startup packet or the server's configuration gives: also RESET's target.
     pub fn set_initial(&mut self, name: &str, value: &str) -> Result<SetEffect> {
+        // There is no transaction yet, but there will be.
+        let name = if is_transaction_isolation(name) { DEFAULT_ISOLATION } else { name };
         let effect = self.set(name, value)?;
         let name = name.to_ascii_lowercase();
         if let Some(value) = self.current.get(&name) {
@@ -202,18 +222,26 @@ impl Settings {
     /// SHOW name.
     pub fn show(&self, name: &str) -> Result<&str> {
         let name = canonical(name);
-        match (self.current.get(&name), find(&name)) {
-            (Some(value), _) => Ok(value),
-            (None, Some(parameter)) => Ok(parameter.default),
-            (None, None) => Err(unrecognized(&name)),
+        if let Some(value) = self.current.get(&name) {
+            return Ok(value);
         }
+        if let Some(value) = self.noted.get(name.as_str()) {
+            return Ok(value);
+        }
+        find(&name).map(|parameter| parameter.default).ok_or_else(|| unrecognized(&name))
+    }
+
+    /// What a parameter is where it was not set, by the state of the server or of the session.
+    pub fn note(&mut self, name: &'static str, value: &'static str) {
+        self.noted.insert(name, value);
     }
 
     /// All parameters with their values, by name.
     pub fn all(&self) -> BTreeMap<&str, &str> {
         let known = PARAMETERS.iter().map(|parameter| (parameter.name, parameter.default));
+        let noted = self.noted.iter().map(|(name, value)| (*name, *value));
         let set = self.current.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        known.chain(set).collect()
+        known.chain(noted).chain(set).collect()
     }
 
     /// What ParameterStatus reports of the parameters.
@@ -255,8 +283,32 @@ impl Settings {
 
     /// Whether new transactions may only read.
     pub fn read_only(&self) -> bool {
-        self.value("transaction_read_only") == "on"
+        self.value(READ_ONLY) == "on"
     }
+
+    /// The isolation level of new transactions.
+    pub fn default_isolation(&self) -> &str {
+        self.value(DEFAULT_ISOLATION)
+    }
+}
+
+/// Whether the name is that of the parameter that is the transaction's and not the session's.
+pub fn is_transaction_isolation(name: &str) -> bool {
+    name.eq_ignore_ascii_case(ISOLATION)
+}
+
+/// The level that a value stands for.
+///
+/// # Errors
+/// If it is none.
+pub fn isolation_level(name: &str, value: &str) -> Result<IsolationLevel> {
+    let lower = value.trim().to_ascii_lowercase();
+    let level = LEVELS.iter().find(|(word, _)| *word == lower);
+    let invalid = || {
+        let message = format!("invalid value for parameter \"{name}\": \"{value}\"");
+        Error::statement(code::INVALID_PARAMETER_VALUE, message)
+    };
+    level.map(|(_, level)| *level).ok_or_else(invalid)
 }
 
 /// The one name of a parameter that has several.
@@ -264,8 +316,7 @@ fn canonical(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         "time zone" => "timezone".to_owned(),
-        "default_transaction_read_only" | "readonly" => "transaction_read_only".to_owned(),
-        "default_transaction_isolation" => "transaction_isolation".to_owned(),
+        "default_transaction_read_only" | "readonly" => READ_ONLY.to_owned(),
         _ => name,
     }
 }
@@ -314,6 +365,10 @@ fn check(parameter: &Parameter, value: &str) -> Result<String> {
             Some(word) => Ok((*word).to_owned()),
             None => Err(invalid(parameter, value)),
         },
+        Kind::Isolation => {
+            isolation_level(parameter.name, value)?;
+            Ok(lower)
+        }
         Kind::Fixed => {
             let message = format!("parameter \"{}\" cannot be changed", parameter.name);
             Err(Error::statement("55P02", message))

@@ -11,8 +11,8 @@ use super::Session;
 use crate::catalog::{Change, SchemaEntry, Snapshot};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::transaction::Transaction;
 use crate::transaction::lock::LockMode;
+use crate::transaction::{Start, Transaction};
 
 /// What a statement calls the schema of its own session.
 const OWN: &str = "pg_temp";
@@ -61,7 +61,7 @@ impl Session {
     /// Drops all temporary tables at the end of the session.
     pub(super) async fn end_temporary(&mut self) {
         let Some(schema) = self.temporary.take() else { return };
-        let mut transaction = self.engine.transactions.begin(false);
+        let mut transaction = self.engine.transactions.begin(Start::default());
         let dropped = match drop_schema(&mut transaction, &schema).await {
             Ok(()) => transaction.commit().await,
             Err(error) => Err(error),
@@ -115,7 +115,7 @@ pub(crate) async fn drop_leftovers(engine: &Engine) -> Result<()> {
     if schemas.is_empty() {
         return Ok(());
     }
-    let mut transaction = engine.transactions.begin(false);
+    let mut transaction = engine.transactions.begin(Start::default());
     for schema in schemas {
         drop_schema(&mut transaction, &schema).await?;
     }

@@ -112,7 +112,7 @@ impl WireSession for Session {
     async fn begin_implicit(&mut self, extent: ImplicitExtent) -> Result<(), Report> {
         if matches!(self.state, State::Idle) {
             self.start_transaction();
-            self.implicit_is_several = extent == ImplicitExtent::Several;
+            self.implicit = extent;
         }
         Ok(())
     }

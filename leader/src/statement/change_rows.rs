@@ -36,8 +36,9 @@ pub(super) async fn run(
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
-    let is_first = session.transaction()?.is_fresh();
-    match run_once(session, whole, parameters.clone(), LockMode::Shared).await {
+    let transaction = session.transaction()?;
+    let (is_first, mode) = (transaction.is_fresh(), transaction.row_lock_mode());
+    match run_once(session, whole, parameters.clone(), mode).await {
         Err(Error::Conflict { .. }) if is_first => {
             session.transaction()?.begin_again();
             run_once(session, whole, parameters, LockMode::Exclusive).await

@@ -1,5 +1,6 @@
 //! One file per statement; here only the tables that say which file it is.
 
+mod alter_database;
 mod alter_system;
 mod alter_table;
 mod analyze;
@@ -60,13 +61,20 @@ pub(crate) async fn run(
         Statement::Lock(tables) => lock::run(session, tables).await,
         Statement::Explain(statement) => explain::run(session, whole, statement, parameters).await,
         Statement::Set(statement) => set::run(session, statement),
-        Statement::SetTransaction => Ok(command("SET")),
+        Statement::SetTransaction(modes) => {
+            session.set_transaction(modes)?;
+            Ok(command("SET"))
+        }
+        Statement::SetSessionTransactions(modes) => {
+            session.set_session_transactions(modes)?;
+            Ok(command("SET"))
+        }
         Statement::Show(statement) => show::run(session, statement),
         Statement::Reset(statement) => set::reset(session, statement),
         Statement::Copy(statement) => copy::run(session, statement).await,
         Statement::Analyze(statement) => analyze::run(session, statement),
-        Statement::Begin(begin) => {
-            session.begin_block(begin.read_only);
+        Statement::Begin(modes) => {
+            session.begin_block(modes);
             Ok(command("BEGIN"))
         }
         Statement::Prepare(statement) => prepare::prepare(session, whole, statement),
@@ -91,6 +99,7 @@ pub(crate) async fn run(
             change_rows::run(session, whole, parameters).await
         }
         Statement::Vacuum(statement) => vacuum::run(session, statement).await,
+        Statement::AlterDatabase(statement) => alter_database::run(session, statement),
         Statement::AlterSystem(statement) => alter_system::run(session, statement).await,
         Statement::DeclareCursor(statement) => {
             cursor::declare(session, whole, statement, parameters).await

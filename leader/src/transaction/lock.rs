@@ -34,6 +34,30 @@ pub enum LockMode {
 /// Rows of a table, by segment.
 pub type ClaimedRows = Arc<BTreeMap<SegmentId, Arc<RowSet>>>;
 
+/// Whose locks they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The transaction.
+    pub xid: Xid,
+    /// The session's number; 0 is the server itself.
+    pub process_id: i32,
+    /// When the transaction began, microseconds since 1970.
+    pub started_us: i64,
+}
+
+/// A table that a transaction holds or waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockRow {
+    /// The table.
+    pub table: TableId,
+    /// Who.
+    pub owner: Owner,
+    /// How.
+    pub mode: LockMode,
+    /// It waits: for the table, or for rows of it.
+    pub waits: bool,
+}
+
 /// All locks of the server.
 #[derive(Debug, Default)]
 pub struct LockTable {
@@ -46,6 +70,8 @@ struct LockState {
     tables: HashMap<TableId, TableState>,
     /// What each waiter waits for.
     waits: HashMap<Xid, Wanted>,
+    /// Of all that hold something or wait.
+    owners: HashMap<Xid, Owner>,
     /// Counts waits, so that the earlier one is known.
     turn: u64,
 }
@@ -75,7 +101,7 @@ enum Held {
 #[derive(Debug)]
 pub struct HeldLocks {
     table: Arc<LockTable>,
-    xid: Xid,
+    owner: Owner,
     /// In the order in which they were taken.
     held: Vec<Held>,
 }
@@ -88,7 +114,10 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let was_waiting = self.table.state.lock().waits.remove(&self.xid).is_some();
+        let mut state = self.table.state.lock();
+        let was_waiting = state.waits.remove(&self.xid).is_some();
+        state.forget_idle(self.xid);
+        drop(state);
         if was_waiting {
             // Others may have waited behind it.
             self.table.released.notify_waiters();
@@ -96,10 +125,52 @@ impl Drop for Waiting<'_> {
     }
 }
 
+impl LockTable {
+    /// Who holds which table, or waits for it, by table.
+    pub fn rows(&self) -> Vec<LockRow> {
+        let state = self.state.lock();
+        let mut rows = Vec::new();
+        for (table, of_table) in &state.tables {
+            for (xid, mode) in &of_table.holders {
+                let Some(owner) = state.owners.get(xid) else { continue };
+                let waits = state.waits.get(xid).is_some_and(|wanted| wanted.table() == *table);
+                rows.push(LockRow { table: *table, owner: *owner, mode: *mode, waits });
+            }
+        }
+        for (xid, wanted) in &state.waits {
+            let (table, mode) = match wanted {
+                Wanted::Table { table, mode, .. } => (*table, *mode),
+                // Who waits for rows holds their table.
+                Wanted::Rows { .. } => continue,
+            };
+            if let Some(owner) = state.owners.get(xid)
+                && state.mode_of(*xid, table).is_none()
+            {
+                rows.push(LockRow { table, owner: *owner, mode, waits: true });
+            }
+        }
+        rows.sort_by_key(|row| (row.table, row.waits, row.owner.xid));
+        rows
+    }
+}
+
+impl Wanted {
+    fn table(&self) -> TableId {
+        let (Self::Table { table, .. } | Self::Rows { table, .. }) = self;
+        *table
+    }
+}
+
 impl HeldLocks {
     /// A transaction that holds nothing yet.
-    pub fn new(table: Arc<LockTable>, xid: Xid) -> Self {
-        Self { table, xid, held: Vec::new() }
+    pub fn new(table: Arc<LockTable>, owner: Owner) -> Self {
+        Self { table, owner, held: Vec::new() }
+    }
+
+    /// All of them, for another to hold.
+    pub fn hand_over(&mut self) -> Self {
+        let held = std::mem::take(&mut self.held);
+        Self { table: Arc::clone(&self.table), owner: self.owner, held }
     }
 
     /// How many there are: for [`Self::release_since`].
@@ -113,7 +184,7 @@ impl HeldLocks {
         if released.is_empty() {
             return;
         }
-        self.table.state.lock().release(self.xid, &released);
+        self.table.state.lock().release(self.owner.xid, &released);
         self.table.released.notify_waiters();
     }
 
@@ -123,7 +194,7 @@ impl HeldLocks {
     /// # Errors
     /// When waiting would be for ever.
     pub async fn acquire(&mut self, table: TableId, mode: LockMode) -> Result<()> {
-        let before = self.table.state.lock().mode_of(self.xid, table);
+        let before = self.table.state.lock().mode_of(self.owner.xid, table);
         if before.is_some_and(|held| held >= mode) {
             return Ok(());
         }
@@ -148,10 +219,10 @@ impl HeldLocks {
     pub fn try_claim(&mut self, table: TableId, rows: ClaimedRows) -> bool {
         let mut state = self.table.state.lock();
         let wanted = Wanted::Rows { table, rows: Arc::clone(&rows) };
-        if !state.blockers(self.xid, &wanted).is_empty() {
+        if !state.blockers(self.owner.xid, &wanted).is_empty() {
             return false;
         }
-        state.take(self.xid, &wanted);
+        state.take(self.owner, &wanted);
         drop(state);
         self.held.push(Held::Rows { table, rows });
         true
@@ -159,12 +230,12 @@ impl HeldLocks {
 
     /// Takes what is wanted as soon as nobody is in the way; answers with who was last.
     async fn wait(&self, wanted: Wanted) -> Result<Option<Xid>> {
-        let _waiting = Waiting { table: &self.table, xid: self.xid };
+        let _waiting = Waiting { table: &self.table, xid: self.owner.xid };
         let mut waited_for = None;
         loop {
             // Registered before the look, so that a release in between is not missed.
             let released = self.table.released.notified();
-            match self.table.state.lock().try_take(self.xid, &wanted)? {
+            match self.table.state.lock().try_take(self.owner, &wanted)? {
                 None => return Ok(waited_for),
                 Some(blocker) => waited_for = Some(blocker),
             }
@@ -184,19 +255,23 @@ impl LockState {
     }
 
     /// Takes what is wanted, or says who is in the way.
-    fn try_take(&mut self, xid: Xid, wanted: &Wanted) -> Result<Option<Xid>> {
+    fn try_take(&mut self, owner: Owner, wanted: &Wanted) -> Result<Option<Xid>> {
+        let xid = owner.xid;
         let blockers = self.blockers(xid, wanted);
         let Some(blocker) = blockers.first().copied() else {
-            self.take(xid, wanted);
+            self.take(owner, wanted);
             self.waits.remove(&xid);
             return Ok(None);
         };
         self.refuse_circle(xid, &blockers, wanted)?;
         self.waits.insert(xid, wanted.clone());
+        self.owners.insert(xid, owner);
         Ok(Some(blocker))
     }
 
-    fn take(&mut self, xid: Xid, wanted: &Wanted) {
+    fn take(&mut self, owner: Owner, wanted: &Wanted) {
+        let xid = owner.xid;
+        self.owners.insert(xid, owner);
         match wanted {
             Wanted::Table { table, mode, .. } => {
                 self.tables.entry(*table).or_default().holders.insert(xid, *mode);
@@ -289,6 +364,17 @@ impl LockState {
             if state.holders.is_empty() && state.claims.is_empty() {
                 self.tables.remove(table);
             }
+        }
+        self.forget_idle(xid);
+    }
+
+    /// Forgets who neither holds anything nor waits.
+    fn forget_idle(&mut self, xid: Xid) {
+        let has = |state: &TableState| {
+            state.holders.contains_key(&xid) || state.claims.iter().any(|(own, _)| *own == xid)
+        };
+        if !self.waits.contains_key(&xid) && !self.tables.values().any(has) {
+            self.owners.remove(&xid);
         }
     }
 }

@@ -12,13 +12,15 @@ use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId, Xid};
 use storage::statistics::SegmentInfo;
 use tokio::sync::OwnedMutexGuard;
 
-use super::Transaction;
 use super::garbage::{Garbage, SegmentFiles};
-use super::lock::{HeldLocks, LockTable};
+use super::isolation::{ReadSet, TableHistories, TableHistory};
+use super::lock::{HeldLocks, LockTable, Owner};
+use super::{Start, Transaction};
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
 use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot};
 use crate::cluster::Piece;
 use crate::error::{Error, Result, code};
+use crate::session::Clock;
 
 /// Reservations of segment ids that are noted in the log at once.
 const RESERVATIONS_AHEAD: u64 = 16;
@@ -44,9 +46,19 @@ pub trait Derived: std::fmt::Debug + Send + Sync {
     fn forget_old(&self);
 }
 
+/// The time.
+struct Time(Clock);
+
+impl std::fmt::Debug for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Time")
+    }
+}
+
 /// Begins and commits transactions.
 #[derive(Debug)]
 pub struct TransactionManager {
+    time: Time,
     latest: RwLock<Arc<Snapshot>>,
     /// Held over a whole commit: commits are one after another.
     log: Mutex<CatalogLog>,
@@ -65,6 +77,7 @@ pub struct TransactionManager {
     deleting: Arc<tokio::sync::Mutex<()>>,
     /// Who last committed a deletion of rows of a table.
     deleters: Mutex<HashMap<TableId, Xid>>,
+    histories: Mutex<TableHistories>,
     derived: OnceLock<Box<dyn Derived>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
@@ -72,13 +85,29 @@ pub struct TransactionManager {
 }
 
 /// Changes on their way to the log. Dropped before they got there, what they wrote is removed.
-struct PendingChanges {
+pub(super) struct PendingChanges {
     manager: Arc<TransactionManager>,
     changes: Vec<Change>,
+    reads: ReadSet,
     /// Goes when the commit has come to its end.
     _deleting: Option<OwnedMutexGuard<()>>,
     /// The transaction's own, which go then too.
     _locks: HeldLocks,
+}
+
+impl PendingChanges {
+    /// The changes of a transaction, with what must still be true for them to count, and with what
+    /// it holds.
+    pub(super) fn new(
+        manager: &Arc<TransactionManager>,
+        changes: Vec<Change>,
+        reads: ReadSet,
+        locks: HeldLocks,
+        deleting: Option<OwnedMutexGuard<()>>,
+    ) -> Self {
+        let manager = Arc::clone(manager);
+        Self { manager, changes, reads, _deleting: deleting, _locks: locks }
+    }
 }
 
 impl Drop for PendingChanges {
@@ -93,9 +122,11 @@ impl TransactionManager {
         log: CatalogLog,
         files: Arc<dyn SegmentFiles>,
         copies: Option<Arc<dyn CatalogCopies>>,
+        clock: Clock,
     ) -> Result<Self> {
         let (snapshot, next) = log.read()?;
         Ok(Self {
+            time: Time(clock),
             latest: RwLock::new(Arc::new(snapshot)),
             log: Mutex::new(log),
             next_xid: AtomicU64::new(next.xid),
@@ -108,6 +139,7 @@ impl TransactionManager {
             files,
             deleting: Arc::default(),
             deleters: Mutex::default(),
+            histories: Mutex::default(),
             derived: OnceLock::new(),
             fenced: AtomicBool::new(false),
         })
@@ -119,9 +151,14 @@ impl TransactionManager {
     }
 
     /// Begins a transaction.
-    pub fn begin(self: &Arc<Self>, read_only: bool) -> Transaction {
+    pub fn begin(self: &Arc<Self>, start: Start) -> Transaction {
         let xid = Xid(self.next_xid.fetch_add(1, Ordering::Relaxed));
-        Transaction::new(Arc::clone(self), xid, read_only)
+        let owner = Owner { xid, process_id: start.process_id, started_us: self.now_us() };
+        Transaction::new(Arc::clone(self), owner, start)
+    }
+
+    fn now_us(&self) -> i64 {
+        (self.time.0)().timestamp_micros()
     }
 
     /// A number for a new table, schema or user.
@@ -192,8 +229,28 @@ impl TransactionManager {
         self.garbage.held()
     }
 
-    pub(super) fn locks(&self) -> Arc<LockTable> {
+    pub(super) fn lock_table(&self) -> Arc<LockTable> {
         Arc::clone(&self.locks)
+    }
+
+    /// Who holds what, and who waits.
+    pub fn locks(&self) -> &LockTable {
+        &self.locks
+    }
+
+    /// What was committed last to a table since the server started.
+    pub fn history(&self, table: TableId) -> TableHistory {
+        self.histories.lock().get(table)
+    }
+
+    /// Refuses what a serializable transaction has read and is no longer so. Only a commit knows that
+    /// it stays true.
+    pub(super) fn check_reads(&self, reads: &ReadSet) -> Result<()> {
+        if reads.tables.is_empty() {
+            return Ok(());
+        }
+        let latest = self.snapshot();
+        self.histories.lock().check(&latest, reads)
     }
 
     /// Lets one transaction after the other commit deletions of rows.
@@ -244,19 +301,7 @@ impl TransactionManager {
 
     /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
     /// begun it runs to its end, whether or not the caller waits.
-    pub(super) async fn commit(
-        self: &Arc<Self>,
-        xid: Xid,
-        changes: Vec<Change>,
-        locks: HeldLocks,
-        deleting: Option<OwnedMutexGuard<()>>,
-    ) -> Result<()> {
-        let pending = PendingChanges {
-            manager: Arc::clone(self),
-            changes,
-            _deleting: deleting,
-            _locks: locks,
-        };
+    pub(super) async fn commit(self: &Arc<Self>, xid: Xid, pending: PendingChanges) -> Result<()> {
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
         task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
     }
@@ -441,8 +486,11 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
         return Err(TransactionManager::fenced());
     }
     manager.check_not_replaced()?;
+    // The log is held: what is true now is so until this commit.
+    manager.check_reads(&pending.reads)?;
     let before = manager.snapshot();
     let mut after = Snapshot::clone(&before);
+    after.advance();
     for change in &pending.changes {
         after.apply(change)?;
     }
@@ -476,6 +524,7 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
             manager.deleters.lock().insert(*table, xid);
         }
     }
+    manager.histories.lock().enter(&after, xid, &changes, manager.now_us());
     *manager.latest.write() = Arc::new(after);
     drop(log);
     drop((before, changes));

@@ -16,16 +16,18 @@
 //! 6. A row is deleted once: who wants to delete one that another transaction is deleting waits for
 //!    that to end, and fails if it has committed ([`deletion`]). A statement that has read nothing
 //!    before begins again instead, over a new snapshot and alone.
-//!
-//! Not here yet: SERIALIZABLE.
+//! 7. A serializable transaction holds alone what it changes, and its commit fails if another one has
+//!    changed a table that it has read since its snapshot ([`isolation`]).
 
+pub mod conflicts;
 pub mod deletion;
 pub mod garbage;
+pub mod isolation;
 pub mod lock;
 pub mod manager;
 mod savepoint;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use storage::ids::{DeletionVectorId, SegmentId, TableId, Xid};
@@ -33,9 +35,21 @@ use storage::statistics::SegmentInfo;
 
 use crate::catalog::{Change, Snapshot, TableEntry};
 use crate::error::{Error, Result, code};
-use lock::{ClaimedRows, HeldLocks, LockMode};
-use manager::TransactionManager;
+use isolation::{Isolation, ReadSet, Reads};
+use lock::{ClaimedRows, HeldLocks, LockMode, Owner};
+use manager::{PendingChanges, TransactionManager};
 use savepoint::Savepoint;
+
+/// How a transaction begins. The default is one of the server itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start {
+    /// What it may miss of others.
+    pub isolation: Isolation,
+    /// Whether statements fail that write.
+    pub read_only: bool,
+    /// The session's number; 0 is the server itself.
+    pub process_id: i32,
+}
 
 /// A transaction in progress. Dropping it rolls it back.
 #[derive(Debug)]
@@ -48,25 +62,33 @@ pub struct Transaction {
     /// The oldest first; each one's changes are a prefix of those of the next.
     savepoints: Vec<Savepoint>,
     locks: HeldLocks,
+    isolation: Isolation,
     read_only: bool,
     /// Whether a statement has read the snapshot already, so that it must not move.
     used: bool,
+    /// Going back to a savepoint does not make what was read unread.
+    reads: Reads,
+    /// Tables that it has made, also if it went back to before that.
+    made: HashSet<TableId>,
 }
 
 impl Transaction {
     /// A transaction over the latest snapshot.
-    pub(crate) fn new(manager: Arc<TransactionManager>, xid: Xid, read_only: bool) -> Self {
+    pub(crate) fn new(manager: Arc<TransactionManager>, owner: Owner, start: Start) -> Self {
         let view = manager.snapshot();
-        let locks = HeldLocks::new(manager.locks(), xid);
+        let locks = HeldLocks::new(manager.lock_table(), owner);
         Self {
-            xid,
+            xid: owner.xid,
             manager,
             view,
             changes: Vec::new(),
             savepoints: Vec::new(),
             locks,
-            read_only,
+            isolation: start.isolation,
+            read_only: start.read_only,
             used: false,
+            reads: Reads::default(),
+            made: HashSet::new(),
         }
     }
 
@@ -97,6 +119,35 @@ impl Transaction {
         self.read_only = read_only;
     }
 
+    /// Whether statements fail that write.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What it may miss of others.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Another level. What was read so far is known, whatever the level was.
+    pub fn set_isolation(&mut self, isolation: Isolation) {
+        self.isolation = isolation;
+    }
+
+    /// Where binding notes which tables are read.
+    pub fn reads(&self) -> Reads {
+        self.reads.clone()
+    }
+
+    /// How it holds a table of which it deletes rows.
+    pub fn row_lock_mode(&self) -> LockMode {
+        match self.isolation {
+            Isolation::Snapshot => LockMode::Shared,
+            // The others of its kind would find the table changed, whichever rows they are after.
+            Isolation::Serializable => LockMode::Exclusive,
+        }
+    }
+
     /// What the first statement would see if it began now: for looking up what to lock.
     pub fn peek(&self) -> Arc<Snapshot> {
         if self.used { Arc::clone(&self.view) } else { self.manager.snapshot() }
@@ -108,6 +159,8 @@ impl Transaction {
         self.check_writable()?;
         self.locks.acquire(id, mode).await?;
         self.begin_statement();
+        // What could not be committed need not be done.
+        self.manager.check_reads(&self.read_set())?;
         let Some(seen) = self.view.table_by_id(id) else {
             return Err(Error::statement(code::INTERNAL_ERROR, "1018")
                 .with_detail("Relation does not exist."));
@@ -180,10 +233,49 @@ impl Transaction {
         }
     }
 
+    /// Takes tables before the snapshot is taken, for a statement that has lost once: nobody changes
+    /// them any more. If that would be waiting for ever, it has to do without.
+    pub(crate) async fn lock_ahead(&mut self, tables: &BTreeSet<TableId>) {
+        assert!(self.is_fresh(), "it sees what others commit before it has the tables");
+        for table in tables {
+            if self.locks.acquire(*table, LockMode::Exclusive).await.is_err() {
+                self.locks.release_since(0);
+                return;
+            }
+        }
+    }
+
+    /// Tables that it has read, made or changed.
+    pub(crate) fn tables(&self) -> BTreeSet<TableId> {
+        let mut tables = self.reads.tables();
+        tables.extend(isolation::touched(&self.changes));
+        tables
+    }
+
+    /// Whether others may have changed what it has read by the time it commits.
+    pub fn can_lose(&self) -> bool {
+        self.isolation == Isolation::Serializable && !self.changes.is_empty()
+    }
+
+    /// What must still be true when it commits.
+    fn read_set(&self) -> ReadSet {
+        match self.isolation {
+            Isolation::Snapshot => ReadSet::default(),
+            Isolation::Serializable => {
+                let mut tables = self.reads.tables();
+                tables.retain(|table| !self.made.contains(table));
+                ReadSet { since: self.view.number(), tables }
+            }
+        }
+    }
+
     /// Records a change; this transaction sees it from now on.
     pub fn change(&mut self, change: Change) -> Result<()> {
         self.check_writable()?;
         self.begin_statement();
+        if let Change::CreateTable(entry) = &change {
+            self.made.insert(entry.id);
+        }
         let mut next = Snapshot::clone(&self.view);
         next.apply(&change)?;
         self.view = Arc::new(next);
@@ -229,6 +321,8 @@ impl Transaction {
         let held = self.savepoints.last().map_or(0, Savepoint::locks);
         self.locks.release_since(held);
         self.used = false;
+        self.reads.forget();
+        self.made.clear();
         self.manager.discard(std::mem::take(&mut self.changes));
     }
 
@@ -237,12 +331,16 @@ impl Transaction {
         if self.changes.is_empty() {
             return Ok(());
         }
+        let reads = self.read_set();
+        self.manager.check_reads(&reads)?;
         let deleting = self.bring_up_to_date().await?;
         let changes = std::mem::take(&mut self.changes);
         // The commit goes on if nobody waits for it any more, and nobody else may have the rows before.
-        let none = HeldLocks::new(self.manager.locks(), self.xid);
-        let locks = std::mem::replace(&mut self.locks, none);
-        Arc::clone(&self.manager).commit(self.xid, changes, locks, deleting).await
+        let locks = self.locks.hand_over();
+        let manager = Arc::clone(&self.manager);
+        manager
+            .commit(self.xid, PendingChanges::new(&manager, changes, reads, locks, deleting))
+            .await
     }
 }
 

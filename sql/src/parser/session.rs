@@ -7,17 +7,17 @@ use super::tokens::Tokens;
 use super::{roles, users};
 use crate::error::{Error, Result};
 use crate::statement::{
-    AlterSystem, Begin, Cancel, DeclareCursor, Execute, Fetch, Prepare, Reset, Set, SetValue, Show,
-    Statement,
+    AlterDatabase, AlterSystem, Cancel, DeclareCursor, Execute, Fetch, IsolationLevel, Prepare,
+    Reset, Set, SetValue, Show, Statement, TransactionModes,
 };
 
 /// After SET.
 pub(super) fn set(tokens: &mut Tokens<'_>) -> Result<Statement> {
-    if tokens.take_words(&["session", "characteristics", "as", "transaction"])
-        || tokens.take_word("transaction")
-    {
-        transaction_modes(tokens)?;
-        return Ok(Statement::SetTransaction);
+    if tokens.take_words(&["session", "characteristics", "as", "transaction"]) {
+        return some_modes(tokens).map(Statement::SetSessionTransactions);
+    }
+    if tokens.take_word("transaction") {
+        return some_modes(tokens).map(Statement::SetTransaction);
     }
     let local = tokens.take_word("local");
     if !local {
@@ -131,8 +131,27 @@ pub(super) fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
     if tokens.take_word("role") {
         return roles::alter(tokens);
     }
+    if tokens.take_word("database") {
+        return alter_database(tokens);
+    }
     let what = tokens.word()?;
     Err(Error::not_supported(format!("ALTER {}", what.to_ascii_uppercase())))
+}
+
+/// After ALTER DATABASE.
+fn alter_database(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    let name = tokens.name()?;
+    if tokens.take_words(&["isolation", "level"]) {
+        let isolation = if tokens.take_word("serializable") {
+            IsolationLevel::Serializable
+        } else {
+            tokens.expect_word("snapshot")?;
+            IsolationLevel::Snapshot
+        };
+        return Ok(Statement::AlterDatabase(AlterDatabase { name, isolation }));
+    }
+    let what = tokens.word()?;
+    Err(Error::not_supported(format!("ALTER DATABASE ... {}", what.to_ascii_uppercase())))
 }
 
 /// After BEGIN or START TRANSACTION.
@@ -143,26 +162,41 @@ pub(super) fn begin(tokens: &mut Tokens<'_>) -> Result<Statement> {
     transaction_modes(tokens).map(Statement::Begin)
 }
 
-/// Every isolation level is accepted and means the same.
-fn transaction_modes(tokens: &mut Tokens<'_>) -> Result<Begin> {
-    let mut begin = Begin::default();
+/// Any number of modes; the last of a kind counts.
+fn transaction_modes(tokens: &mut Tokens<'_>) -> Result<TransactionModes> {
+    let mut modes = TransactionModes::default();
     loop {
         if tokens.take_words(&["isolation", "level"]) {
-            let known = tokens.take_word("serializable")
-                || tokens.take_word("snapshot")
-                || tokens.take_words(&["read", "committed"])
-                || tokens.take_words(&["read", "uncommitted"])
-                || tokens.take_words(&["repeatable", "read"]);
-            if !known {
-                return Err(tokens.unexpected());
-            }
+            modes.isolation = Some(isolation_level(tokens)?);
         } else if tokens.take_words(&["read", "only"]) {
-            begin.read_only = true;
+            modes.read_only = Some(true);
         } else if tokens.take_words(&["read", "write"]) {
-            begin.read_only = false;
+            modes.read_only = Some(false);
         } else if !tokens.take(&Token::Comma) {
-            return Ok(begin);
+            return Ok(modes);
         }
+    }
+}
+
+/// One mode at least.
+fn some_modes(tokens: &mut Tokens<'_>) -> Result<TransactionModes> {
+    match transaction_modes(tokens)? {
+        TransactionModes { isolation: None, read_only: None } => Err(tokens.unexpected()),
+        modes => Ok(modes),
+    }
+}
+
+fn isolation_level(tokens: &mut Tokens<'_>) -> Result<IsolationLevel> {
+    const LEVELS: [(&[&str], IsolationLevel); 5] = [
+        (&["serializable"], IsolationLevel::Serializable),
+        (&["snapshot"], IsolationLevel::Snapshot),
+        (&["repeatable", "read"], IsolationLevel::RepeatableRead),
+        (&["read", "committed"], IsolationLevel::ReadCommitted),
+        (&["read", "uncommitted"], IsolationLevel::ReadUncommitted),
+    ];
+    match LEVELS.iter().find(|(words, _)| tokens.take_words(words)) {
+        Some((_, level)) => Ok(*level),
+        None => Err(tokens.unexpected()),
     }
 }
 

@@ -4,8 +4,8 @@ use super::parse;
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::statement::{
-    Authorization, Compression, CopyFormat, CreateTable, DistStyle, Encoding, SetValue, SortKey,
-    Statement,
+    Authorization, Compression, CopyFormat, CreateTable, DistStyle, Encoding, IsolationLevel,
+    SetValue, SortKey, Statement, TransactionModes,
 };
 use crate::types::SqlType;
 
@@ -122,6 +122,9 @@ fn session_statements() {
     for text in [
         "begin read only",
         "start transaction isolation level serializable, read write",
+        "set transaction isolation level read committed",
+        "set session characteristics as transaction read only",
+        "alter database dev isolation level snapshot",
         "end",
         "abort work",
         "show all",
@@ -162,6 +165,36 @@ fn session_statements() {
     ] {
         one(text);
     }
+}
+
+#[test]
+fn modes_of_transactions() {
+    let modes = |isolation, read_only| TransactionModes { isolation, read_only };
+    for (text, expected) in [
+        ("begin", modes(None, None)),
+        ("begin read write, read only", modes(None, Some(true))),
+        (
+            "start transaction isolation level serializable read write",
+            modes(Some(IsolationLevel::Serializable), Some(false)),
+        ),
+        ("begin work isolation level snapshot", modes(Some(IsolationLevel::Snapshot), None)),
+        (
+            "begin isolation level repeatable read",
+            modes(Some(IsolationLevel::RepeatableRead), None),
+        ),
+    ] {
+        assert!(matches!(one(text), Statement::Begin(found) if found == expected), "{text}");
+    }
+    let level = modes(Some(IsolationLevel::ReadUncommitted), None);
+    let found = one("set transaction isolation level read uncommitted");
+    assert!(matches!(found, Statement::SetTransaction(found) if found == level));
+    let found = one("set session characteristics as transaction isolation level read uncommitted");
+    assert!(matches!(found, Statement::SetSessionTransactions(found) if found == level));
+    assert_eq!(error("set transaction").kind, ErrorKind::Syntax);
+    assert_eq!(error("begin isolation level high").kind, ErrorKind::Syntax);
+    assert_eq!(error("alter database dev isolation level read committed").kind, ErrorKind::Syntax);
+    let error = error("alter database dev rename to prod");
+    assert_eq!(error.message, "ALTER DATABASE ... RENAME is not supported");
 }
 
 #[test]

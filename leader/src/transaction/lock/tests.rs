@@ -5,8 +5,12 @@ use std::time::Duration;
 use super::LockMode::{Exclusive, Shared};
 use super::*;
 
+fn owner(xid: u64) -> Owner {
+    Owner { xid: Xid(xid), process_id: 100, started_us: 7 }
+}
+
 fn locks(table: &Arc<LockTable>, xid: u64) -> HeldLocks {
-    HeldLocks::new(Arc::clone(table), Xid(xid))
+    HeldLocks::new(Arc::clone(table), owner(xid))
 }
 
 fn rows(segment: u64, rows: &[u32]) -> ClaimedRows {
@@ -26,7 +30,7 @@ async fn until_waiting(table: &LockTable, xid: u64) {
 
 fn is_empty(table: &LockTable) -> bool {
     let state = table.state.lock();
-    state.tables.is_empty() && state.waits.is_empty()
+    state.tables.is_empty() && state.waits.is_empty() && state.owners.is_empty()
 }
 
 #[tokio::test]
@@ -161,5 +165,42 @@ async fn who_gives_up_waiting_holds_nobody_up() {
     waiting.abort();
     let late = tokio::time::timeout(Duration::from_secs(20), late).await.unwrap().unwrap();
     drop((first, late));
+    assert!(is_empty(&table));
+}
+
+#[tokio::test]
+async fn rows_say_who_holds_a_table_and_who_waits_for_it() {
+    let table = Arc::new(LockTable::default());
+    let (mut first, mut second) = (locks(&table, 1), locks(&table, 2));
+    first.acquire(TableId(10), Shared).await.unwrap();
+    first.claim(TableId(10), rows(5, &[1])).await.unwrap();
+    second.acquire(TableId(20), Exclusive).await.unwrap();
+    second.acquire(TableId(10), Shared).await.unwrap();
+    let waiting = tokio::spawn(async move {
+        second.claim(TableId(10), rows(5, &[1])).await.unwrap();
+        second
+    });
+    until_waiting(&table, 2).await;
+    let mut alone = locks(&table, 3);
+    let last = tokio::spawn(async move {
+        alone.acquire(TableId(20), Exclusive).await.unwrap();
+        alone
+    });
+    until_waiting(&table, 3).await;
+    let row = |id, xid, mode, waits| LockRow { table: TableId(id), owner: owner(xid), mode, waits };
+    let expected = [
+        row(10, 1, Shared, false),
+        row(10, 2, Shared, true),
+        row(20, 2, Exclusive, false),
+        row(20, 3, Exclusive, true),
+    ];
+    assert_eq!(table.rows(), expected);
+    // A commit goes on with the locks of a transaction that is gone.
+    let handed_over = first.hand_over();
+    drop(first);
+    assert_eq!(table.rows(), expected);
+    drop(handed_over);
+    drop(waiting.await.unwrap());
+    drop(last.await.unwrap());
     assert!(is_empty(&table));
 }

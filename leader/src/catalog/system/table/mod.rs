@@ -38,11 +38,14 @@ mod pg_views;
 mod stl_query;
 mod stl_query_metrics;
 mod stl_querytext;
+mod stl_tr_conflict;
 mod stl_wlm_error;
 mod stl_wlm_query;
 mod stl_wlm_rule_action;
 mod stv_blueshift_replication;
+mod stv_db_isolation_level;
 mod stv_inflight;
+mod stv_locks;
 mod stv_query_metrics;
 mod stv_recents;
 mod stv_sessions;
@@ -118,11 +121,14 @@ static TABLES: [&SystemTable; 56] = [
     &stl_query::TABLE,
     &stl_query_metrics::TABLE,
     &stl_querytext::TABLE,
+    &stl_tr_conflict::TABLE,
     &stl_wlm_error::TABLE,
     &stl_wlm_query::TABLE,
     &stl_wlm_rule_action::TABLE,
     &stv_blueshift_replication::TABLE,
+    &stv_db_isolation_level::TABLE,
     &stv_inflight::TABLE,
+    &stv_locks::TABLE,
     &stv_query_metrics::TABLE,
     &stv_recents::TABLE,
     &stv_sessions::TABLE,
@@ -153,7 +159,9 @@ pub(super) fn find(name: &str) -> Option<&'static SystemTable> {
 }
 
 /// Tables that only superusers read, as in Redshift.
-static FOR_SUPERUSERS: [&str; 5] = [
+static FOR_SUPERUSERS: [&str; 7] = [
+    "stl_tr_conflict",
+    "stv_locks",
     "stv_wlm_service_class_config",
     "stv_wlm_service_class_state",
     "stv_wlm_classification_config",
