@@ -360,6 +360,24 @@ pub enum TableChange {
         /// Its new length, bytes.
         length: u32,
     },
+    /// APPEND FROM source
+    Append {
+        /// The table whose rows move.
+        source: TableName,
+        /// What becomes of columns that only one of the two has.
+        unmatched: Unmatched,
+    },
+}
+
+/// Columns that only one of two tables has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmatched {
+    /// There must be none.
+    Refuse,
+    /// IGNOREEXTRA: those of the source are left out.
+    IgnoreExtra,
+    /// FILLTARGET: those of the target get their defaults.
+    FillTarget,
 }
 
 /// How the rows of a table shall lie; what is not given stays.

@@ -14,7 +14,7 @@ use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::create_table::{column, constraint_entry, distinguish_names};
-use super::{change_rows, command, rearrange};
+use super::{append, change_rows, command, rearrange};
 use crate::catalog::constraint::ConstraintKind;
 use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
@@ -28,6 +28,10 @@ const COLUMNS_MAX: usize = 1_600;
 pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result<Execution> {
     if let TableChange::Widen { .. } = &statement.change {
         session.check_alone("ALTER TABLE ... ALTER COLUMN ... TYPE")?;
+    }
+    if let TableChange::Append { source, unmatched } = &statement.change {
+        append::run(session, &statement.table, source, *unmatched).await?;
+        return Ok(command("ALTER TABLE APPEND"));
     }
     let entry = session.lock_table(&statement.table).await?;
     if let TableChange::Arrange(arrangement) = &statement.change {
@@ -46,7 +50,7 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         }
         TableChange::DropConstraint(name) => drop_constraint(&mut next, name)?,
         TableChange::Widen { column, length } => widen(&mut next, column, *length)?,
-        TableChange::Arrange(_) => {}
+        TableChange::Arrange(_) | TableChange::Append { .. } => {}
     }
     if next.name == entry.name && matches!(statement.change, TableChange::Rename(_)) {
         let message = format!("relation \"{}\" already exists", entry.name);

@@ -224,7 +224,11 @@ fn repeated(is_alone: bool) -> Repeated {
 }
 
 /// The source of a MERGE is another table than its target.
-fn refuse_self_merge(binding: &Binding, merge: &Merge, target: &TargetTable) -> Result<()> {
+pub(super) fn refuse_self_merge(
+    binding: &Binding,
+    merge: &Merge,
+    target: &TargetTable,
+) -> Result<()> {
     let sql::ast::TableFactor::Table { name, .. } = &merge.source else { return Ok(()) };
     let parts: Vec<&str> =
         name.0.iter().filter_map(|part| Some(part.as_ident()?.value.as_str())).collect();

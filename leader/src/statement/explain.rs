@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use compute::PeakMemory;
 use compute::exchange::QUERY_MEMORY_PEAK;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
+use sql::MergeStep;
 use sql::statement::{Explain, Statement};
 use wlm::QueryKind;
 
+use super::change_rows;
 use super::rows::{text_rows, text_schema};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
@@ -49,6 +52,7 @@ pub(super) async fn run(
         Statement::Insert(insert) => Some(&insert.table),
         Statement::Update(update) => Some(&update.table),
         Statement::Delete(delete) => Some(&delete.table),
+        Statement::Merge(merge) => Some(&merge.table),
         _ => None,
     };
     let target = match target {
@@ -64,27 +68,60 @@ pub(super) async fn run(
     let (verbose, analyze) = (statement.verbose, statement.analyze);
     let binding = session.binding()?;
     let (inner, types) = (statement.statement.clone(), whole.parameter_types.clone());
-    let (plan, mut lines) = on_large_stack(move || {
-        let bound = bind(&binding, &inner, target.as_ref(), &types)?;
-        if analyze {
-            return Ok((binding.physical(bound, parameters)?, Vec::new()));
+    if analyze {
+        let plan = on_large_stack(move || {
+            let bound = bind(&binding, &inner, target.as_ref(), &types)?;
+            binding.physical(bound, parameters)
+        });
+        let (lines, physical) = run_and_describe(session, plan.await?).await?;
+        return text_rows(schema(), vec![shown(lines, &physical, verbose)], "EXPLAIN");
+    }
+    let lines = on_large_stack(move || {
+        let mut all = Vec::new();
+        for bound in bind_all(&binding, &inner, target.as_ref(), &types)? {
+            let plan = binding.physical(bound, parameters.clone())?;
+            if !all.is_empty() {
+                all.push(String::new());
+            }
+            let physical = displayable(plan.as_ref()).indent(true).to_string();
+            all.append(&mut shown(describe(&plan, layout)?, &physical, verbose));
         }
-        let plan = binding.physical(bound, parameters)?;
-        let lines = describe(&plan, layout)?;
-        Ok((plan, lines))
+        Ok(all)
     })
     .await?;
-    let mut physical = displayable(plan.as_ref()).indent(true).to_string();
-    if analyze {
-        (lines, physical) = run_and_describe(session, plan).await?;
-    }
-    if verbose {
-        let mut all: Vec<String> = physical.lines().map(str::to_owned).collect();
-        all.push(String::new());
-        all.append(&mut lines);
-        lines = all;
-    }
     text_rows(schema(), vec![lines], "EXPLAIN")
+}
+
+/// The lines, after the physical plan if the answer is to be verbose.
+fn shown(mut lines: Vec<String>, physical: &str, verbose: bool) -> Vec<String> {
+    if !verbose {
+        return lines;
+    }
+    let mut all: Vec<String> = physical.lines().map(str::to_owned).collect();
+    all.push(String::new());
+    all.append(&mut lines);
+    all
+}
+
+/// The plans of a statement: MERGE has two, of what becomes of rows that match and of those that
+/// do not.
+fn bind_all(
+    binding: &Binding,
+    statement: &Statement,
+    target: Option<&sql::TargetTable>,
+    types: &[Option<DataType>],
+) -> Result<Vec<LogicalPlan>> {
+    let (Statement::Merge(merge), Some(target)) = (statement, target) else {
+        return Ok(vec![bind(binding, statement, target, types)?]);
+    };
+    change_rows::refuse_self_merge(binding, merge, target)?;
+    let binder = binding.binder();
+    let steps = binder.merge_steps(merge, target)?;
+    let matched = match &steps.matched {
+        MergeStep::Update(update) => binder.bind_update(update, target, &[])?,
+        MergeStep::Delete(delete) => binder.bind_delete(delete, target, &[])?,
+    };
+    Ok(vec![matched, binder.bind_insert(&steps.insert, target, &[])?])
 }
 
 fn bind(
@@ -92,7 +129,7 @@ fn bind(
     statement: &Statement,
     target: Option<&sql::TargetTable>,
     types: &[Option<DataType>],
-) -> Result<datafusion::logical_expr::LogicalPlan> {
+) -> Result<LogicalPlan> {
     let binder = binding.binder();
     match (statement, target) {
         (Statement::Query(query), _) => Ok(binder.bind_query(query, types)?),
@@ -103,7 +140,7 @@ fn bind(
         (Statement::Delete(delete), Some(target)) => Ok(binder.bind_delete(delete, target, &[])?),
         _ => Err(Error::statement(
             code::FEATURE_NOT_SUPPORTED,
-            "EXPLAIN is supported for SELECT, INSERT, UPDATE, DELETE and CREATE TABLE AS",
+            "EXPLAIN is supported for SELECT, INSERT, UPDATE, DELETE, MERGE and CREATE TABLE AS",
         )),
     }
 }

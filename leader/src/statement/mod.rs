@@ -4,6 +4,7 @@ mod alter_database;
 mod alter_system;
 mod alter_table;
 mod analyze;
+mod append;
 mod cancel;
 mod change_rows;
 mod copy;

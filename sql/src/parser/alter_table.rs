@@ -7,7 +7,9 @@ use super::create_table::{added_column, added_constraint, check_column_name, sor
 use super::table_attributes::{dist_style, encoding, sort_key};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
-use crate::statement::{AlterTable, Arrangement, DistStyle, SortKey, Statement, TableChange};
+use crate::statement::{
+    AlterTable, Arrangement, DistStyle, SortKey, Statement, TableChange, Unmatched,
+};
 use crate::types::SqlType;
 
 /// After ALTER TABLE.
@@ -28,7 +30,7 @@ fn change(tokens: &mut Tokens<'_>) -> Result<TableChange> {
             Ok(TableChange::Owner(tokens.name()?))
         }
         "alter" => alter(tokens),
-        "append" => Err(Error::not_supported("ALTER TABLE APPEND")),
+        "append" => append(tokens),
         "row" => Err(Error::not_supported("row level security")),
         _ => Err(tokens.unexpected_previous()),
     }
@@ -47,6 +49,20 @@ fn add(tokens: &mut Tokens<'_>) -> Result<TableChange> {
     }
     tokens.take_word("column");
     Ok(TableChange::AddColumn(added_column(tokens)?))
+}
+
+/// After APPEND.
+fn append(tokens: &mut Tokens<'_>) -> Result<TableChange> {
+    tokens.expect_word("from")?;
+    let source = tokens.table_name()?;
+    let unmatched = if tokens.take_word("ignoreextra") {
+        Unmatched::IgnoreExtra
+    } else if tokens.take_word("filltarget") {
+        Unmatched::FillTarget
+    } else {
+        Unmatched::Refuse
+    };
+    Ok(TableChange::Append { source, unmatched })
 }
 
 fn drop(tokens: &mut Tokens<'_>) -> Result<TableChange> {

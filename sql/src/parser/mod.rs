@@ -256,10 +256,13 @@ fn explain(tokens: &mut Tokens<'_>) -> Result<Statement> {
         | Statement::Insert(_)
         | Statement::Delete(_)
         | Statement::Update(_)
+        | Statement::Merge(_)
         | Statement::CreateTableAs(_) => {
             Ok(Statement::Explain(Explain { analyze, verbose, statement: Box::new(explained) }))
         }
-        _ => Err(Error::syntax("EXPLAIN takes SELECT, INSERT, UPDATE, DELETE or CREATE TABLE AS")),
+        _ => Err(Error::syntax(
+            "EXPLAIN takes SELECT, INSERT, UPDATE, DELETE, MERGE or CREATE TABLE AS",
+        )),
     }
 }
 
