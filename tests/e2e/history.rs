@@ -280,11 +280,12 @@ impl Counts {
     }
 }
 
-/// Runs rounds at a level and checks each. The answer is how often there was write skew.
-async fn run(level: &str, random: &mut StdRng) -> Counts {
+/// Runs rounds at a level and checks each. Several nodes are killed in the tests of clusters.
+async fn run(level: &str, random: &mut StdRng, options: Options) -> Counts {
     let wanted = std::env::var("BLUESHIFT_HISTORY_OPERATIONS");
     let operations = wanted.map_or(OPERATIONS, |text| text.parse().unwrap());
-    let mut cluster = Cluster::start_own(Options::default());
+    let is_one_node = options.arguments.is_empty();
+    let mut cluster = Cluster::start_own(options);
     let client = cluster.connect().await;
     let alter = format!("ALTER DATABASE dev ISOLATION LEVEL {level}");
     client.batch_execute(&alter).await.unwrap();
@@ -298,7 +299,7 @@ async fn run(level: &str, random: &mut StdRng) -> Counts {
             operations: AtomicU64::new(0),
             stops: AtomicBool::new(false),
         });
-        let kills = counts.rounds % ROUNDS_OF_KILL == 0;
+        let kills = is_one_node && counts.rounds % ROUNDS_OF_KILL == 0;
         let mut history = run_sessions(&mut cluster, &round, random, kills).await;
         if kills {
             counts.kills += 1;
@@ -330,12 +331,20 @@ async fn run(level: &str, random: &mut StdRng) -> Counts {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_show_nothing_worse_than_write_skew() {
-    let counts = run("SNAPSHOT", &mut seeded()).await;
+    let counts = run("SNAPSHOT", &mut seeded(), Options::default()).await;
     assert!(counts.committed > counts.rounds * 100, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serializable_transactions_show_no_anomaly() {
-    let counts = run("SERIALIZABLE", &mut seeded()).await;
+    let counts = run("SERIALIZABLE", &mut seeded(), Options::default()).await;
+    assert!(counts.committed > counts.rounds * 100, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serializable_transactions_show_no_anomaly_on_three_nodes() {
+    let arguments = ["--nodes", "3", "--slices", "1"].map(str::to_owned).to_vec();
+    let options = Options { arguments, ..Options::default() };
+    let counts = run("SERIALIZABLE", &mut seeded(), options).await;
     assert!(counts.committed > counts.rounds * 100, "{counts:?}");
 }

@@ -1,8 +1,9 @@
 //! Keys of tables: kept and shown, never enforced, as in Redshift.
 
 use serde::{Deserialize, Serialize};
+use storage::ids::{ColumnId, TableId};
 
-use super::TableEntry;
+use super::{Snapshot, TableEntry};
 use crate::error::{Error, Result};
 
 /// A PRIMARY KEY, UNIQUE or REFERENCES constraint.
@@ -33,26 +34,67 @@ pub enum ConstraintKind {
         table: String,
         /// The referenced columns; empty for its primary key.
         referenced: Vec<String>,
+        /// What the names stood for, if there was such a table: it may be renamed.
+        found: Option<Referenced>,
     },
 }
 
+/// A table and its columns, for life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referenced {
+    /// The table.
+    pub table: TableId,
+    /// The columns; empty for its primary key.
+    pub columns: Vec<ColumnId>,
+}
+
+impl Referenced {
+    /// What is referenced by these names of columns, if they all are there.
+    pub fn find(entry: &TableEntry, names: &[String]) -> Option<Self> {
+        let id = |name: &String| {
+            let column = entry.columns.iter().find(|column| column.name == *name);
+            column.map(|column| column.id)
+        };
+        let columns = names.iter().map(id).collect::<Option<_>>()?;
+        Some(Self { table: entry.id, columns })
+    }
+
+    /// The names that its columns have by now, if they all are there.
+    pub fn names<'a>(&self, entry: &'a TableEntry) -> Option<Vec<&'a str>> {
+        let name = |id: &ColumnId| {
+            let column = entry.columns.iter().find(|column| column.id == *id);
+            column.map(|column| column.name.as_str())
+        };
+        self.columns.iter().map(name).collect()
+    }
+}
+
 impl ConstraintEntry {
-    /// The constraint as CREATE TABLE writes it.
-    pub fn definition(&self, table: &TableEntry) -> String {
+    /// The constraint as CREATE TABLE writes it, with the names that things have in a snapshot.
+    pub fn definition(&self, table: &TableEntry, snapshot: &Snapshot) -> String {
         let columns: Vec<&str> =
             self.columns.iter().map(|at| table.columns[*at].name.as_str()).collect();
         let columns = columns.join(", ");
         match &self.kind {
             ConstraintKind::PrimaryKey => format!("PRIMARY KEY ({columns})"),
             ConstraintKind::Unique => format!("UNIQUE ({columns})"),
-            ConstraintKind::ForeignKey { schema, table, referenced } => {
-                let schema = schema.as_ref().map(|schema| format!("{schema}."));
+            ConstraintKind::ForeignKey { schema, table, referenced, found } => {
+                let known = found.as_ref().and_then(|found| {
+                    let entry = snapshot.table_by_id(found.table)?;
+                    Some((entry, found.names(entry)?))
+                });
+                // What is gone keeps its name.
+                let (now, table, referenced) = match &known {
+                    Some((entry, names)) => (&entry.schema, &entry.name, names.join(", ")),
+                    None => (schema.as_ref().unwrap_or(table), table, referenced.join(", ")),
+                };
+                let schema = schema.as_ref().map(|_| format!("{now}."));
                 let mut text = format!(
                     "FOREIGN KEY ({columns}) REFERENCES {}{table}",
                     schema.unwrap_or_default()
                 );
                 if !referenced.is_empty() {
-                    text.push_str(&format!("({})", referenced.join(", ")));
+                    text.push_str(&format!("({referenced})"));
                 }
                 text
             }
@@ -74,20 +116,40 @@ struct Stored {
     table: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     referenced: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table_id: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    column_ids: Vec<u32>,
 }
 
 /// Constraints as text for the catalog file.
 pub(super) fn to_json(constraints: &[ConstraintEntry]) -> Result<String> {
     let stored = |constraint: &ConstraintEntry| {
-        let (kind, schema, table, referenced) = match &constraint.kind {
-            ConstraintKind::PrimaryKey => ('p', None, String::new(), Vec::new()),
-            ConstraintKind::Unique => ('u', None, String::new(), Vec::new()),
-            ConstraintKind::ForeignKey { schema, table, referenced } => {
-                ('f', schema.clone(), table.clone(), referenced.clone())
-            }
+        let mut stored = Stored {
+            oid: constraint.oid,
+            name: constraint.name.clone(),
+            kind: 'p',
+            columns: constraint.columns.clone(),
+            schema: None,
+            table: String::new(),
+            referenced: Vec::new(),
+            table_id: None,
+            column_ids: Vec::new(),
         };
-        let (name, columns) = (constraint.name.clone(), constraint.columns.clone());
-        Stored { oid: constraint.oid, name, kind, columns, schema, table, referenced }
+        match &constraint.kind {
+            ConstraintKind::PrimaryKey => {}
+            ConstraintKind::Unique => stored.kind = 'u',
+            ConstraintKind::ForeignKey { schema, table, referenced, found } => {
+                stored.kind = 'f';
+                stored.schema.clone_from(schema);
+                stored.table.clone_from(table);
+                stored.referenced.clone_from(referenced);
+                stored.table_id = found.as_ref().map(|found| found.table.0);
+                let ids = found.iter().flat_map(|found| &found.columns);
+                stored.column_ids = ids.map(|id| id.0).collect();
+            }
+        }
+        stored
     };
     let stored: Vec<Stored> = constraints.iter().map(stored).collect();
     serde_json::to_string(&stored).map_err(|e| Error::Internal(format!("constraints: {e}")))
@@ -108,6 +170,10 @@ pub(super) fn from_json(text: &str, column_count: usize) -> Result<Vec<Constrain
                 schema: stored.schema,
                 table: stored.table,
                 referenced: stored.referenced,
+                found: stored.table_id.map(|id| Referenced {
+                    table: TableId(id),
+                    columns: stored.column_ids.into_iter().map(ColumnId).collect(),
+                }),
             },
             _ => return Err(damaged()),
         };
@@ -132,6 +198,7 @@ mod tests {
             schema: Some("public".to_owned()),
             table: "a, b".to_owned(),
             referenced: vec!["x".to_owned()],
+            found: Some(Referenced { table: TableId(100_000), columns: vec![ColumnId(4)] }),
         };
         let all = [
             key(100_001, &[1, 0], ConstraintKind::PrimaryKey),
@@ -142,5 +209,9 @@ mod tests {
         assert_eq!(from_json(&text, 3).unwrap(), all);
         assert!(from_json(&text, 2).is_err(), "a column that the table does not have");
         assert!(from_json("[1]", 3).is_err());
+        // As it was written before what the names stood for was kept.
+        let old = r#"[{"oid":5,"name":"c","kind":"f","columns":[0],"table":"t"}]"#;
+        let kind = &from_json(old, 1).unwrap()[0].kind;
+        assert!(matches!(kind, ConstraintKind::ForeignKey { found: None, .. }));
     }
 }

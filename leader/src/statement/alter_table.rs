@@ -179,7 +179,7 @@ fn change_owner(session: &mut Session, entry: &mut TableEntry, owner: &str) -> R
 }
 
 fn add_constraint(
-    session: &Session,
+    session: &mut Session,
     entry: &mut TableEntry,
     name: Option<&str>,
     constraint: &Constraint,

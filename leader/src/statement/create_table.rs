@@ -5,13 +5,13 @@ use std::sync::Arc;
 use compute::Deletions;
 use sql::statement::{
     ColumnDefinition, Constraint, CreateTable, DistStyle, Encoding, LikeTable, SortKey,
-    TableAttributes,
+    TableAttributes, TableName,
 };
 use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::command;
-use crate::catalog::constraint::{ConstraintEntry, ConstraintKind};
+use crate::catalog::constraint::{ConstraintEntry, ConstraintKind, Referenced};
 use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
@@ -53,7 +53,7 @@ pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Exec
 
 /// A key of the table, with the name that Postgres would give it.
 pub(super) fn constraint_entry(
-    session: &Session,
+    session: &mut Session,
     entry: &TableEntry,
     constraint: &Constraint,
 ) -> Result<ConstraintEntry> {
@@ -65,6 +65,7 @@ pub(super) fn constraint_entry(
                 schema: table.schema.clone(),
                 table: table.name.clone(),
                 referenced: referenced.clone(),
+                found: referenced_by(session, entry, table, referenced)?,
             };
             (columns, kind, "fkey")
         }
@@ -80,6 +81,24 @@ pub(super) fn constraint_entry(
         columns: columns.iter().map(|name| entry.position(name)).collect::<Result<_>>()?,
         kind,
     })
+}
+
+/// What a foreign key of a table stands for, if it is there.
+fn referenced_by(
+    session: &mut Session,
+    entry: &TableEntry,
+    name: &TableName,
+    columns: &[String],
+) -> Result<Option<Referenced>> {
+    let is_own = name.name == entry.name
+        && name.schema.as_ref().is_none_or(|schema| *schema == entry.schema);
+    if is_own {
+        return Ok(Referenced::find(entry, columns));
+    }
+    let view = session.transaction()?.view();
+    // Names that lead nowhere are kept as they are.
+    let found = session.find_table(&view, name).ok().flatten();
+    Ok(found.and_then(|found| Referenced::find(&found, columns)))
 }
 
 /// Gives later ones of equal name a number.

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use sql::statement::{Show, TableName};
 
 use super::rows::{text_rows, text_schema};
-use crate::catalog::{DistributionStyle, TableEntry};
+use crate::catalog::{DistributionStyle, Snapshot, TableEntry};
 use crate::error::Result;
 use crate::pgwire::backend::Execution;
 use crate::session::{Session, undefined_table};
@@ -44,11 +44,11 @@ pub(super) fn run(session: &mut Session, statement: &Show) -> Result<Execution> 
 fn table_ddl(session: &mut Session, name: &TableName) -> Result<String> {
     let view = session.transaction()?.view();
     let entry = session.find_table(&view, name)?.ok_or_else(|| undefined_table(name))?;
-    Ok(ddl(&entry))
+    Ok(ddl(&entry, &view))
 }
 
 /// The CREATE TABLE statement that makes a table like this one, in Redshift's layout.
-fn ddl(entry: &TableEntry) -> String {
+fn ddl(entry: &TableEntry, snapshot: &Snapshot) -> String {
     let mut lines: Vec<String> = Vec::new();
     for column in &entry.columns {
         let mut line = format!("    {} {}", column.name, column.sql_type);
@@ -63,9 +63,9 @@ fn ddl(entry: &TableEntry) -> String {
         }
         lines.push(line);
     }
-    lines.extend(
-        entry.constraints.iter().map(|constraint| format!("    {}", constraint.definition(entry))),
-    );
+    let definitions =
+        entry.constraints.iter().map(|constraint| constraint.definition(entry, snapshot));
+    lines.extend(definitions.map(|definition| format!("    {definition}")));
     let mut text =
         format!("CREATE TABLE {}.{} (\n{}\n)\n", entry.schema, entry.name, lines.join(",\n"));
     text.push_str(&match entry.distribution {

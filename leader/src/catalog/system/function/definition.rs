@@ -31,7 +31,7 @@ fn pg_get_constraintdef(catalog: &SystemCatalog, arguments: &[Value]) -> Result<
     let found = catalog.snapshot.tables().find_map(|entry| {
         let constraint =
             entry.constraints.iter().find(|known| Some(i64::from(known.oid)) == oid)?;
-        Some(constraint.definition(entry))
+        Some(constraint.definition(entry, &catalog.snapshot))
     });
     Ok(found.into())
 }

@@ -1,5 +1,7 @@
 //! pg_constraint: primary, unique and foreign keys, which are kept and not enforced.
 
+use std::sync::Arc;
+
 use super::{Rows, SystemTable};
 use crate::catalog::TableEntry;
 use crate::catalog::constraint::{ConstraintEntry, ConstraintKind};
@@ -51,9 +53,17 @@ fn add(catalog: &SystemCatalog, entry: &TableEntry, constraint: &ConstraintEntry
     let (kind, action, referenced) = match &constraint.kind {
         ConstraintKind::PrimaryKey => ("p", "", None),
         ConstraintKind::Unique => ("u", "", None),
-        ConstraintKind::ForeignKey { schema, table, referenced } => {
-            let found = catalog.relation_named(schema.as_deref(), table);
-            ("f", "a", found.map(|relation| (relation, referenced)))
+        ConstraintKind::ForeignKey { schema, table, referenced, found } => {
+            let known = found.as_ref().and_then(|found| {
+                let entry = catalog.snapshot.table_by_id(found.table)?;
+                let names = found.names(entry)?.into_iter().map(str::to_owned).collect();
+                Some((Relation::User(Arc::clone(entry)), names))
+            });
+            let named = || {
+                let relation = catalog.relation_named(schema.as_deref(), table)?;
+                Some((relation, referenced.clone()))
+            };
+            ("f", "a", known.or_else(named))
         }
     };
     let (referenced_oid, referenced_key) = match &referenced {
