@@ -343,7 +343,7 @@ async fn serializable_transactions_show_no_anomaly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serializable_transactions_show_no_anomaly_on_three_nodes() {
-    let arguments = ["--nodes", "3", "--slices", "1"].map(str::to_owned).to_vec();
+    let arguments = ["--nodes", "3", "--slices", "2"].map(str::to_owned).to_vec();
     let options = Options { arguments, ..Options::default() };
     let counts = run("SERIALIZABLE", &mut seeded(), options).await;
     assert!(counts.committed > counts.rounds * 100, "{counts:?}");

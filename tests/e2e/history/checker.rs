@@ -227,11 +227,11 @@ impl<'a> Checker<'a> {
     fn check_last(&mut self, number: usize, key: Key, list: &[Value], reader: &str) {
         let Some(last) = list.last() else { return };
         let Some(writer) = self.writers.get(&(key, *last)).copied() else { return };
-        let appended = self.history[writer].steps.iter().filter_map(|step| match step {
+        let mut appended = self.history[writer].steps.iter().filter_map(|step| match step {
             Step::Append(to, value) if *to == key => Some(value),
             Step::Append(..) | Step::Read(..) => None,
         });
-        if writer != number && appended.last() != Some(last) {
+        if writer != number && appended.next_back() != Some(last) {
             let text = format!("{last} of key {key}, by {writer}: {reader}");
             self.report(Anomaly::G1b, text);
         }
