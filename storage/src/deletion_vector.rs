@@ -82,6 +82,20 @@ impl DeletionVector {
         file::read_any(io, path, info).map(|_| ())
     }
 
+    /// Whether a file is some vector of these ids, every byte of it: for who does not know the
+    /// catalog. Answers with the length of the file.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Corrupt`] when it is not.
+    pub fn verify_by_ids(
+        io: &dyn Io,
+        path: &Path,
+        segment: SegmentId,
+        id: DeletionVectorId,
+    ) -> Result<u64> {
+        file::read_by_ids(io, path, segment, id)
+    }
+
     /// The vector `id` that deletes `rows` too; this one stays as it is.
     pub fn union(&self, id: DeletionVectorId, rows: &RowSet) -> DeletionVector {
         DeletionVector { id, deleted: self.deleted.union(rows), ..*self }

@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crate::verify::Place;
+
 /// The result of a storage call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,8 +39,8 @@ pub enum Error {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Which part: "footer", "column 3, row group 7".
-        place: String,
+        /// Which part.
+        place: Place,
         /// What does not fit.
         reason: String,
     },

@@ -9,10 +9,12 @@
 //! fsync would lie); a sync that fails is [`Error::SyncFailed`] and nothing else is; a name is
 //! durable only after [`Io::sync_directory`].
 
+mod damage;
 mod disk;
 mod faulty;
 mod memory;
 
+pub use damage::DamagedFile;
 pub use disk::{DiskIo, DiskTraits, EncodingAim, Turn};
 pub use faulty::{CallKind, Fault, FaultEffect, FaultyIo};
 pub use memory::{MemoryIo, PowerCut};
@@ -59,6 +61,17 @@ pub trait Io: fmt::Debug + Send + Sync {
 
     /// Says that these bytes will be read soon. Never blocks; failing to help is no error.
     fn will_need(&self, path: &Path, offset: u64, length: u64);
+
+    /// Drops what the operating system has in memory of a file, so that the next read asks the disk.
+    /// Failing to is no error.
+    fn forget_cached(&self, path: &Path) {
+        let _ = path;
+    }
+
+    /// Is told of every error that says that bytes of a file are not what was written.
+    fn note_damage(&self, error: &Error) {
+        let _ = error;
+    }
 
     /// How the disk wants to be used.
     fn traits(&self) -> DiskTraits {
@@ -209,6 +222,13 @@ impl Io for RealIo {
         if let (Ok(file), Some(length)) = (File::open(path), NonZeroU64::new(length)) {
             // Advice only: a file system that ignores or refuses it costs time, not correctness.
             let _ = rustix::fs::fadvise(&file, offset, Some(length), rustix::fs::Advice::WillNeed);
+        }
+    }
+
+    fn forget_cached(&self, path: &Path) {
+        if let Ok(file) = File::open(path) {
+            // Advice only. Pages that are not on the disk yet stay.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         }
     }
 }

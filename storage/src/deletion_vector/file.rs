@@ -57,7 +57,7 @@ pub(super) fn read(
 ) -> Result<DeletionVector> {
     let vector = read_any(io, path, info)?;
     if !vector.is_for(segment) {
-        return Err(corrupt(path, "it is for another file of the segment".into()));
+        return Err(corrupt(io, path, "it is for another file of the segment".into()));
     }
     Ok(vector)
 }
@@ -68,32 +68,63 @@ pub(super) fn read_any(
     path: &Path,
     info: &DeletionVectorInfo,
 ) -> Result<DeletionVector> {
-    let corrupt = |reason: String| corrupt(path, reason);
-    let Some(length) = io.len(path)? else {
+    let length = length(io, path)?;
+    if length != info.byte_count {
+        let reason = format!("it has {length} bytes instead of {}", info.byte_count);
+        return Err(corrupt(io, path, reason));
+    }
+    let (vector, fingerprint) = read_named(io, path, info.segment, info.id, length)?;
+    if (fingerprint, vector.deleted.len()) != (info.fingerprint, info.deleted_rows) {
+        return Err(corrupt(io, path, "it is another file than the catalog knows".into()));
+    }
+    Ok(vector)
+}
+
+/// Reads whichever vector has these ids; answers with the length of the file.
+pub(super) fn read_by_ids(
+    io: &dyn Io,
+    path: &Path,
+    segment: SegmentId,
+    id: DeletionVectorId,
+) -> Result<u64> {
+    let length = length(io, path)?;
+    read_named(io, path, segment, id, length)?;
+    Ok(length)
+}
+
+fn length(io: &dyn Io, path: &Path) -> Result<u64> {
+    io.len(path)?.ok_or_else(|| {
         let source = ErrorKind::NotFound.into();
-        return Err(Error::Io { action: "open", path: path.to_owned(), source });
-    };
-    if length != info.byte_count || length > FILE_BYTES_MAX {
-        return Err(corrupt(format!("it has {length} bytes instead of {}", info.byte_count)));
+        Error::Io { action: "open", path: path.to_owned(), source }
+    })
+}
+
+fn read_named(
+    io: &dyn Io,
+    path: &Path,
+    segment: SegmentId,
+    id: DeletionVectorId,
+    length: u64,
+) -> Result<(DeletionVector, u64)> {
+    if length > FILE_BYTES_MAX {
+        return Err(corrupt(io, path, format!("it has {length} bytes")));
     }
     let mut bytes = vec![0; length as usize];
     match io.read_at(path, 0, &mut bytes) {
         Ok(()) => {}
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => {
-            return Err(corrupt("it ended while it was read".into()));
+            return Err(corrupt(io, path, "it ended while it was read".into()));
         }
         Err(error) => return Err(error),
     }
-    let (vector, fingerprint) =
-        DeletionVector::from_bytes(&bytes, info.segment, info.id).map_err(|e| corrupt(e.0))?;
-    if (fingerprint, vector.deleted.len()) != (info.fingerprint, info.deleted_rows) {
-        return Err(corrupt("it is another file than the catalog knows".into()));
-    }
-    Ok(vector)
+    DeletionVector::from_bytes(&bytes, segment, id).map_err(|e| corrupt(io, path, e.0))
 }
 
-fn corrupt(path: &Path, reason: String) -> Error {
-    Error::Corrupt { path: path.to_owned(), place: Place::DeletionVector.to_string(), reason }
+/// The error of bytes that are not what was written; the disk is told.
+fn corrupt(io: &dyn Io, path: &Path, reason: String) -> Error {
+    let error = Error::Corrupt { path: path.to_owned(), place: Place::DeletionVector, reason };
+    io.note_damage(&error);
+    error
 }
 
 impl DeletionVector {

@@ -5,13 +5,14 @@
 //! code that chooses between the two asks the [`Io`] that it reads through.
 //!
 //! [`DiskIo`] also remembers whether a sync has failed on it: whoever owns the disk writes nothing
-//! more to it then.
+//! more to it then. And it remembers which of its files are damaged.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::damage::{DamagedFile, Damages};
 use super::{Io, OutputFile};
 use crate::error::{Error, Result};
 
@@ -53,6 +54,7 @@ pub struct DiskIo {
     reads_left: Mutex<usize>,
     read_ended: Condvar,
     unsynced: Arc<OnceLock<PathBuf>>,
+    damages: Mutex<Damages>,
 }
 
 impl DiskIo {
@@ -60,14 +62,35 @@ impl DiskIo {
     pub fn new(inner: Arc<dyn Io>, traits: DiskTraits) -> Self {
         assert!(traits.reads_in_flight > 0, "a disk is read by somebody");
         let reads_left = Mutex::new(traits.reads_in_flight);
-        let unsynced = Arc::default();
-        Self { inner, traits, reads_left, read_ended: Condvar::new(), unsynced }
+        Self {
+            inner,
+            traits,
+            reads_left,
+            read_ended: Condvar::new(),
+            unsynced: Arc::default(),
+            damages: Mutex::default(),
+        }
     }
 
     /// The first file or directory that could not be made durable, if there is one. What is on the
     /// disk of it is not known any more.
     pub fn failed_sync(&self) -> Option<&Path> {
         self.unsynced.get().map(PathBuf::as_path)
+    }
+
+    /// Whether a file is known to be damaged.
+    pub fn is_damaged(&self, path: &Path) -> bool {
+        self.damages.lock().contains(path)
+    }
+
+    /// A number that grows whenever a file is found to be damaged, is replaced or goes.
+    pub fn damage_changes(&self) -> u64 {
+        self.damages.lock().changes()
+    }
+
+    /// The files that are damaged, and the last ones that were until they were replaced.
+    pub fn damages(&self) -> (Vec<DamagedFile>, Vec<DamagedFile>) {
+        self.damages.lock().lists()
     }
 }
 
@@ -137,7 +160,11 @@ impl Io for DiskIo {
     }
 
     fn read_at(&self, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.inner.read_at(path, offset, buffer)
+        let read = self.inner.read_at(path, offset, buffer);
+        if let Err(error) = &read {
+            self.note_damage(error);
+        }
+        read
     }
 
     fn len(&self, path: &Path) -> Result<Option<u64>> {
@@ -145,11 +172,17 @@ impl Io for DiskIo {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.inner.rename(from, to)
+        self.inner.rename(from, to)?;
+        let mut damages = self.damages.lock();
+        damages.removed(from);
+        damages.replaced(to);
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
-        self.inner.remove(path)
+        self.inner.remove(path)?;
+        self.damages.lock().removed(path);
+        Ok(())
     }
 
     fn list(&self, directory: &Path) -> Result<Vec<PathBuf>> {
@@ -170,6 +203,14 @@ impl Io for DiskIo {
             self.inner.will_need(path, offset, length);
         }
     }
+
+    fn forget_cached(&self, path: &Path) {
+        self.inner.forget_cached(path);
+    }
+
+    fn note_damage(&self, error: &Error) {
+        self.damages.lock().note(error);
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +218,31 @@ mod tests {
     use super::*;
     use crate::io::MemoryIo;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn damaged_files_are_remembered_until_they_are_replaced() {
+        let memory = MemoryIo::new();
+        let disk = DiskIo::new(Arc::new(memory), DiskTraits::FAST);
+        let (path, other) = (Path::new("/data/1"), Path::new("/data/2"));
+        for path in [path, other] {
+            disk.create(path).unwrap();
+        }
+        let corrupt = |path: &Path| Error::Corrupt {
+            path: path.to_owned(),
+            place: crate::verify::Place::File,
+            reason: "bit".into(),
+        };
+        disk.note_damage(&corrupt(path));
+        assert!(disk.is_damaged(path) && !disk.is_damaged(other));
+        disk.note_damage(&corrupt(other));
+        disk.rename(other, path).unwrap();
+        assert!(!disk.is_damaged(path) && !disk.is_damaged(other));
+        let (now, healed) = disk.damages();
+        assert_eq!((now, healed.len()), (vec![], 1));
+        disk.note_damage(&corrupt(path));
+        disk.remove(path).unwrap();
+        assert!(!disk.is_damaged(path));
+    }
 
     #[test]
     fn no_more_than_so_many_read_at_once() {

@@ -13,6 +13,7 @@ use crate::column_summary::summarize;
 use crate::distinct_sketch::DistinctSketch;
 use crate::encoding::{ColumnBuilder, ColumnChunk, FormatError, Mask, SharedColumn};
 use crate::error::Error;
+use crate::ids::SegmentId;
 use crate::io::Io;
 use crate::schema::ColumnType;
 use crate::statistics::{ColumnStatistics, SegmentInfo};
@@ -23,7 +24,9 @@ use crate::zone_map::Zone;
 pub struct SegmentCheck {
     io: Arc<dyn Io>,
     path: PathBuf,
-    expected: SegmentInfo,
+    id: SegmentId,
+    /// What the catalog keeps of it; `None` if whoever checks does not know.
+    expected: Option<SegmentInfo>,
     depth: Depth,
     progress: Progress,
     problems: Vec<Problem>,
@@ -59,10 +62,18 @@ struct FoundColumn {
 impl SegmentCheck {
     /// A check of the segment that the catalog keeps `expected` of. Reads nothing yet.
     pub fn new(io: Arc<dyn Io>, path: &Path, expected: &SegmentInfo, depth: Depth) -> SegmentCheck {
+        let check = Self::by_id(io, path, expected.id, depth);
+        SegmentCheck { expected: Some(expected.clone()), ..check }
+    }
+
+    /// A check of whichever segment has this id, for who does not know the catalog. Since an id is
+    /// given once, an earlier file of the same id is nothing that it would have to notice.
+    pub fn by_id(io: Arc<dyn Io>, path: &Path, id: SegmentId, depth: Depth) -> SegmentCheck {
         SegmentCheck {
             io,
             path: path.to_owned(),
-            expected: expected.clone(),
+            id,
+            expected: None,
             depth,
             progress: Progress::Ends,
             problems: Vec::new(),
@@ -90,7 +101,7 @@ impl SegmentCheck {
     fn check_ends(&mut self) -> u64 {
         let io = Arc::clone(&self.io);
         let path = self.path.clone();
-        let file = OpenFile { io: io.as_ref(), path: &path, id: self.expected.id };
+        let file = OpenFile { io: io.as_ref(), path: &path, id: self.id };
         let length = match file.length() {
             Ok(length) => length,
             Err(error) => {
@@ -114,7 +125,7 @@ impl SegmentCheck {
         match file.read_footer(&trailer) {
             Ok(footer) => {
                 let info = file.info(length, fingerprint, &footer);
-                if info != self.expected {
+                if self.expected.as_ref().is_some_and(|expected| info != *expected) {
                     let reason = "it is another file than the catalog knows";
                     self.damaged(Place::File, (0, length), reason);
                 }
@@ -158,7 +169,7 @@ impl SegmentCheck {
 
     /// Reads a block and verifies its checksum and its padding.
     fn read(&mut self, block: Block, place: Place) -> Option<Bytes> {
-        let file = OpenFile { io: self.io.as_ref(), path: &self.path, id: self.expected.id };
+        let file = OpenFile { io: self.io.as_ref(), path: &self.path, id: self.id };
         match file.read_padded_block(block, place) {
             Ok(bytes) => {
                 let bytes_of_block = bytes.slice(..block.length as usize);

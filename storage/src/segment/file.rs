@@ -137,8 +137,11 @@ impl OpenFile<'_> {
         }
     }
 
+    /// The error of bytes that are not what was written; the disk is told.
     pub(super) fn corrupt(&self, place: Place, reason: String) -> Error {
-        Error::Corrupt { path: self.path.to_owned(), place: place.to_string(), reason }
+        let error = Error::Corrupt { path: self.path.to_owned(), place, reason };
+        self.io.note_damage(&error);
+        error
     }
 }
 

@@ -58,7 +58,7 @@ pub fn write_segment(
             let encoded = EncodedColumn::encode(column, &row_groups, io.traits().encoding);
             for row_group in verified_row_groups(id, row_groups.len()) {
                 encoded.verify(row_group, &row_groups[row_group]).map_err(|reason| {
-                    let place = Place::Chunk { column: column.id, row_group }.to_string();
+                    let place = Place::Chunk { column: column.id, row_group };
                     Error::Corrupt { path: path.to_owned(), place, reason }
                 })?;
             }

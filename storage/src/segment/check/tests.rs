@@ -163,7 +163,7 @@ fn random_flips_in_a_large_file_are_found_where_they_are() {
     let mut sample = Sample::large();
     assert!(sample.bytes.len() > 300_000);
     let rng = &mut StdRng::seed_from_u64(12);
-    for _ in 0..10_000 {
+    for _ in 0..flips() {
         let bit = rng.random_range(0..sample.bytes.len() * 8);
         let place = sample.place_of(bit / 8);
         sample.bytes[bit / 8] ^= 1 << (bit % 8);
@@ -171,6 +171,31 @@ fn random_flips_in_a_large_file_are_found_where_they_are() {
         sample.bytes[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(places, [place], "bit {bit}");
     }
+}
+
+/// How many bits: `BLUESHIFT_FLIPS`.
+fn flips() -> usize {
+    std::env::var("BLUESHIFT_FLIPS").map_or(2_000, |text| text.parse().unwrap())
+}
+
+/// Who does not know the catalog sees the same damages.
+#[test]
+fn every_flipped_bit_is_found_without_the_catalog() {
+    let mut sample = Sample::small();
+    let check = |bytes: &[u8], id| {
+        let mut check =
+            SegmentCheck::by_id(Arc::new(io_with(bytes)), &path(), id, Depth::Checksums);
+        let read: u64 = std::iter::from_fn(|| check.step()).sum();
+        (read, check.problems())
+    };
+    assert_eq!(check(&sample.bytes, ID), (sample.bytes.len() as u64, Vec::new()));
+    for bit in 0..sample.bytes.len() * 8 {
+        sample.bytes[bit / 8] ^= 1 << (bit % 8);
+        let (_, problems) = check(&sample.bytes, ID);
+        sample.bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(problems.len(), 1, "bit {bit}");
+    }
+    assert!(!check(&sample.bytes, SegmentId(ID.0 + 1)).1.is_empty());
 }
 
 /// The values of a file are looked into too, and one damage hides no other.
