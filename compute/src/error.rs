@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
+use storage::ids::SliceId;
 
 /// What can go wrong with a node itself, apart from its queries.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum Error {
     /// The leader has given up what it had asked for; it knows why.
     #[error("the leader has given up the write")]
     GivenUp,
+    /// A request names a slice that the cluster does not have: a defect of the leader.
+    #[error("there is no slice {} in the cluster", .0.0)]
+    NoSuchSlice(SliceId),
     /// The node's number is not one of the cluster's; the operator acts.
     #[error("there is no node {node} in a cluster of {nodes}")]
     NoSuchNode {
@@ -95,6 +99,7 @@ impl Error {
             | Self::Replaced { .. }
             | Self::Rewrite(_)
             | Self::GivenUp
+            | Self::NoSuchSlice(_)
             | Self::NoSuchNode { .. } => "XX000",
         }
     }

@@ -15,12 +15,16 @@
 //!   [`codec`]: how our plan nodes get there;
 //! * [`query_threads`] and [`cpu_share`]: what of the processors a query gets;
 //! * [`service`]: what the leader tells a node beside queries;
+//! * [`scrub`]: finds damaged files before queries do, [`integrity`]: what is known of them;
+//! * [`inspect`]: the files of a node that no process runs on;
 //! * [`error`]: how an error carries its SQLSTATE to the leader.
 
 pub mod codec;
 pub mod cpu_share;
 pub mod error;
 pub mod exchange;
+pub mod inspect;
+pub mod integrity;
 pub mod layout;
 pub mod load;
 pub mod memory;
@@ -30,6 +34,7 @@ pub mod plan;
 pub mod profile;
 pub mod query_threads;
 pub mod row_ids;
+pub mod scrub;
 pub mod service;
 
 mod compact;

@@ -16,11 +16,13 @@
 //! names is an orphan ([`Node::sweep_orphans`]).
 
 mod deletions;
-mod file;
+pub(crate) mod file;
+mod integrity;
 mod rewrite;
 
 pub use deletions::{DeletionsOutcome, NewDeletions};
 pub use file::{FileInfo, StoredFile};
+pub(crate) use integrity::Scanning;
 pub use rewrite::{RewriteGoal, RewriteRequest, RewrittenSegments};
 
 use std::collections::{HashMap, HashSet};
@@ -30,7 +32,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use datafusion::common::Result as QueryResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
@@ -41,11 +42,12 @@ use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
 
-use crate::error::{Error, storage_error, with_sqlstate};
+use crate::error::Error;
+use crate::integrity::{IntegrityConfig, ScrubStatus};
 use crate::layout::Layout;
 use crate::memory::{MemoryLimits, runtime_env};
 use crate::profile::Profile;
-use file::{COPY_MARK, file_name, is_temporary, parse_file_name};
+use file::{COPY_MARK, file_path, is_temporary, parse_file_name, slice_dir, stored_file};
 
 /// What a node is opened with.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct NodeConfig {
     pub spill_bytes_max: u64,
     /// What kind of machine it is on.
     pub profile: Profile,
+    /// What it does to find damage.
+    pub integrity: IntegrityConfig,
 }
 
 /// Writes that leave nothing behind.
@@ -100,6 +104,9 @@ pub struct Node {
     next_copy: AtomicU64,
     /// Which writes were given up.
     abandoned: Mutex<Abandoned>,
+    /// Scans at work.
+    scans: AtomicUsize,
+    scrub: Mutex<ScrubStatus>,
 }
 
 struct OpenSegment {
@@ -118,6 +125,8 @@ pub struct HeldFile {
     pub number: SegmentId,
     /// The length of the file.
     pub byte_count: u64,
+    /// Whether it is known to be damaged.
+    pub is_damaged: bool,
 }
 
 impl Node {
@@ -129,7 +138,7 @@ impl Node {
             return Err(Error::NoSuchNode { node: config.node, nodes });
         }
         for slice in 0..config.layout.slices() {
-            let directory = slice_dir(&config, slice);
+            let directory = slice_dir(&config.data_dir, slice);
             config.io.create_directory(&directory)?;
             for file in config.io.list(&directory)? {
                 if is_temporary(&file) {
@@ -152,6 +161,8 @@ impl Node {
             next_slice: AtomicUsize::new(0),
             next_copy: AtomicU64::new(0),
             abandoned: Mutex::default(),
+            scans: AtomicUsize::new(0),
+            scrub: Mutex::default(),
             disk,
             config,
         }))
@@ -230,7 +241,7 @@ impl Node {
     ) -> Result<usize, Error> {
         let mut removed = 0;
         for slice in 0..self.config.layout.slices() {
-            let directory = slice_dir(&self.config, slice);
+            let directory = slice_dir(&self.config.data_dir, slice);
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
                 if remove(table, segment) {
@@ -295,7 +306,7 @@ impl Node {
     /// Whether there is any file in the node's slices.
     pub(crate) fn has_files(&self) -> Result<bool, Error> {
         for slice in 0..self.config.layout.slices() {
-            if !self.config.io.list(&slice_dir(&self.config, slice))?.is_empty() {
+            if !self.config.io.list(&slice_dir(&self.config.data_dir, slice))?.is_empty() {
                 return Ok(true);
             }
         }
@@ -307,7 +318,7 @@ impl Node {
     pub(crate) fn held_files(&self) -> Result<Vec<HeldFile>, Error> {
         let mut held = Vec::new();
         for slice in 0..self.config.layout.slices() {
-            let directory = slice_dir(&self.config, slice);
+            let directory = slice_dir(&self.config.data_dir, slice);
             self.config.io.create_directory(&directory)?;
             for file in self.config.io.list(&directory)? {
                 let (Some(table), Some(number)) = parse_file_name(&file) else { continue };
@@ -317,10 +328,22 @@ impl Node {
                 // It may be removed while we look.
                 let Some(byte_count) = self.config.io.len(&file)? else { continue };
                 let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
-                held.push(HeldFile { table, slice, number, byte_count });
+                let is_damaged = self.is_damaged(&file);
+                held.push(HeldFile { table, slice, number, byte_count, is_damaged });
             }
         }
         Ok(held)
+    }
+
+    /// Where the whole files of the node's slices are, and what they are.
+    pub(crate) fn stored_files(&self) -> Result<Vec<(PathBuf, StoredFile)>, Error> {
+        let mut stored = Vec::new();
+        for slice in 0..self.config.layout.slices() {
+            let files = self.config.io.list(&slice_dir(&self.config.data_dir, slice))?;
+            let whole = files.into_iter().filter(|file| !is_temporary(file));
+            stored.extend(whole.filter_map(|file| stored_file(&file).map(|is| (file, is))));
+        }
+        Ok(stored)
     }
 
     /// Where the node's files are.
@@ -335,8 +358,7 @@ impl Node {
 
     /// Where a file of a slice is.
     pub fn file_path(&self, table: TableId, slice: SliceId, file: StoredFile) -> PathBuf {
-        let directory = self.config.data_dir.join(format!("slice_{}", slice.0));
-        directory.join(file_name(table, file))
+        file_path(&self.config.data_dir, table, slice, file)
     }
 
     /// A file to which the file of that path may be copied; each time another.
@@ -363,10 +385,9 @@ impl Node {
         slice: SliceId,
         info: &SegmentInfo,
         schema: &Arc<TableSchema>,
-    ) -> QueryResult<Segment> {
+    ) -> Result<Segment, Error> {
         if slice.0 as usize >= self.config.layout.slices() {
-            let message = format!("there is no slice {} in the cluster", slice.0);
-            return Err(with_sqlstate("XX000", message));
+            return Err(Error::NoSuchSlice(slice));
         }
         if let Some(open) = self.segments.lock().get(&info.id) {
             let known = open.segment.schema();
@@ -376,9 +397,8 @@ impl Node {
         }
         let path = self.segment_path(table, slice, info.id);
         let (io, cache) = (Arc::clone(&self.config.io), Arc::clone(&self.cache));
-        let segment =
-            Segment::open(io, &path, info.id, Arc::clone(schema), cache).map_err(storage_error)?;
-        segment.check_identity(info).map_err(storage_error)?;
+        let segment = Segment::open(io, &path, info.id, Arc::clone(schema), cache)?;
+        segment.check_identity(info)?;
         let open = OpenSegment { table, segment: segment.clone() };
         self.segments.lock().insert(info.id, open);
         Ok(segment)
@@ -392,8 +412,4 @@ impl fmt::Debug for Node {
             .field("slices", &self.own_slices())
             .finish_non_exhaustive()
     }
-}
-
-fn slice_dir(config: &NodeConfig, slice: usize) -> PathBuf {
-    config.data_dir.join(format!("slice_{slice}"))
 }

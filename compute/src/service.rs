@@ -17,6 +17,7 @@ pub(crate) mod messages;
 mod catalog_copy;
 mod client;
 mod copy;
+mod integrity;
 mod membership;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId, TableId};
 
 use self::catalog_copy::CatalogDirectory;
+use self::integrity::DamageProto;
 use self::membership::Membership;
 use self::messages::{
     AbandonWrite, Action, ControlReply, ControlRequest, CopiedCatalog, HeldFileProto, OpenNode,
@@ -40,11 +42,12 @@ use self::messages::{
 use crate::codec::table::DeletionsProto;
 use crate::error::{chain, storage_error, with_sqlstate};
 use crate::exchange::Tasks;
+use crate::integrity::Damage;
 use crate::node::{DeletionsOutcome, HeldFile, Node};
 use crate::placement;
 
-pub use catalog_copy::{CatalogCopy, CatalogPart};
-pub use client::{CopyItem, KnownTable, NodeClient, OpenRequest};
+pub use catalog_copy::{CatalogCopy, CatalogPart, read_catalog_copy};
+pub use client::{Alive, CopyItem, KnownTable, NodeClient, OpenRequest};
 pub(crate) use copy::{copy_files, send_file};
 
 /// A node may have less memory for queries than the leader takes it to have by one part in this many.
@@ -73,6 +76,7 @@ pub(crate) struct NodeService {
 struct Done {
     removed: u64,
     files: Vec<HeldFile>,
+    damages: Vec<Damage>,
 }
 
 impl NodeService {
@@ -122,14 +126,17 @@ impl NodeService {
                 Err(error) => reply.error = error,
             },
             action => match self.act(ControlRequest { epoch, action }) {
-                Ok(Done { removed, files }) => {
+                Ok(Done { removed, files, damages }) => {
                     reply.removed = removed;
+                    reply.damages = damages.into_iter().map(DamageProto::from).collect();
                     reply.files = files.into_iter().map(HeldFileProto::from).collect();
                 }
                 Err(error) => reply.error = error,
             },
         }
         reply.boot = self.boot;
+        reply.damage_changes = self.node.damage_changes();
+        reply.scrub = Some(self.node.scrub_status().into());
         reply.epoch = self.epoch.load(Ordering::Acquire);
         reply.is_replaced = !reply.error.is_empty() && self.is_replaced(epoch, &reply.error);
         reply
@@ -415,7 +422,9 @@ impl NodeService {
         if let (Some(own), None) = (own, Membership::read(io, data_dir)?) {
             own.write(io, data_dir)?;
         }
-        Ok(Done { removed: 0, files })
+        let mut damages = self.node.integrity().damages;
+        damages.truncate(DAMAGES_TOLD_MAX);
+        Ok(Done { removed: 0, files, damages })
     }
 
     fn remove(&self, segments: &RemoveSegments) -> Result<u64, String> {
@@ -434,8 +443,11 @@ impl NodeService {
 }
 
 fn removed(removed: Result<u64, String>) -> Result<Done, String> {
-    Ok(Done { removed: removed?, files: Vec::new() })
+    Ok(Done { removed: removed?, ..Done::default() })
 }
+
+/// Damaged files of which the leader is told what is wrong; that they are damaged it is told of all.
+const DAMAGES_TOLD_MAX: usize = 1000;
 
 /// What a leader is told whose catalog was put back to an earlier state.
 const OLDER_CATALOG: &str = "the leader's catalog is older than the copy here";

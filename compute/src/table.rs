@@ -11,14 +11,16 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, Statistics, internal_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, Statistics, internal_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{SegmentId, TableId};
+use storage::ids::{ColumnId, SegmentId, TableId};
 use storage::schema::TableSchema;
 use storage::statistics::SegmentInfo;
+use storage::verify::Place;
 
+use crate::error::{Error, storage_code, storage_error, with_sqlstate};
 use crate::layout::Layout;
 use crate::node::Node;
 use crate::placement;
@@ -92,6 +94,44 @@ impl TableVersion {
         let metadata = self.arrow_schema.metadata().clone();
         let schema = Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata);
         Self { arrow_schema: Arc::new(schema), ..self.clone() }
+    }
+
+    /// What a scan of the table raises when a node cannot give it a segment.
+    pub(crate) fn node_error(&self, error: Error) -> DataFusionError {
+        match error {
+            Error::Storage(error) => self.storage_error(error),
+            other => with_sqlstate("XX000", other.to_string()),
+        }
+    }
+
+    /// A storage error of a scan of this table, as its query sees it: a damage with table, column,
+    /// block and file.
+    pub(crate) fn storage_error(&self, error: storage::error::Error) -> DataFusionError {
+        let storage::error::Error::Corrupt { path, place, reason } = &error else {
+            return storage_error(error);
+        };
+        let name = |id: ColumnId| {
+            let column = self.schema.columns.iter().find(|column| column.id == id);
+            column.map_or_else(|| format!("id {}", id.0), |column| format!("\"{}\"", column.name))
+        };
+        let place = match *place {
+            Place::Chunk { column, row_group } => {
+                format!("column {}, row group {row_group}", name(column))
+            }
+            Place::SharedPart { column } => format!("column {}, shared part", name(column)),
+            Place::Statistics { column } => format!("column {}, statistics", name(column)),
+            Place::File
+            | Place::Header
+            | Place::Footer
+            | Place::Trailer
+            | Place::DeletionVector => place.to_string(),
+        };
+        let text = format!(
+            "table \"{}\" is damaged at {place} of file {}: {reason}",
+            self.name,
+            path.display()
+        );
+        with_sqlstate(storage_code(&error), text)
     }
 
     /// The segments that together hold every row once: of an ALL table those of the first slice.

@@ -3,6 +3,7 @@
 pub use compute::profile::Profile;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct FileConfig {
     pub memory: MemoryConfig,
     /// What the server does without being asked.
     pub maintenance: MaintenanceConfig,
+    /// What nodes do to find damaged files.
+    pub integrity: IntegrityConfig,
     /// The nodes of a cluster of several processes.
     pub cluster: ClusterConfig,
     /// The file itself.
@@ -78,7 +81,7 @@ pub struct ClusterConfig {
     pub certificate: Option<PathBuf>,
     /// PEM: its key.
     pub key: Option<PathBuf>,
-    /// A configuration file whose `[object_store]` is this process's too.
+    /// A configuration file whose `[object_store]` and `[integrity]` are this process's too.
     pub common: Option<PathBuf>,
 }
 
@@ -107,6 +110,8 @@ pub struct ComputeConfig {
     pub profile: Profile,
     /// What loads may reach.
     pub object_store: ObjectStoreConfig,
+    /// What it does to find damaged files.
+    pub integrity: compute::integrity::IntegrityConfig,
     /// Whether it ends with the process that has started it.
     pub supervised: bool,
 }
@@ -163,9 +168,12 @@ impl ComputeConfig {
     pub fn new(file: FileConfig, supervised: bool) -> Result<Self> {
         let needs = |what: &str| Error::Config(format!("a compute node needs {what}"));
         let layout = file.cluster.layout()?;
-        let object_store = match &file.cluster.common {
-            Some(path) => FileConfig::read(Some(path))?.object_store,
-            None => file.object_store,
+        let (object_store, integrity) = match &file.cluster.common {
+            Some(path) => {
+                let common = FileConfig::read(Some(path))?;
+                (common.object_store, common.integrity)
+            }
+            None => (file.object_store, file.integrity),
         };
         let data_dir = file.data_dir.ok_or_else(|| needs("data_dir"))?;
         let profile = file.profile.unwrap_or_default();
@@ -181,6 +189,7 @@ impl ComputeConfig {
             cache_bytes: file.memory.cache_bytes(profile),
             spill_bytes_max: file.memory.spill_bytes(),
             object_store,
+            integrity: integrity.for_nodes()?,
             supervised,
         })
     }
@@ -279,6 +288,40 @@ pub struct MaintenanceConfig {
 impl Default for MaintenanceConfig {
     fn default() -> Self {
         Self { automatic_vacuum: true }
+    }
+}
+
+/// What nodes do to find damaged files.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntegrityConfig {
+    /// How fast the scrubber of a node reads, bytes; 0 is no scrubber.
+    pub scrub_bytes_per_second: Option<u64>,
+    /// From the end of one pass of the scrubber to the next.
+    pub scrub_interval_seconds: Option<u64>,
+    /// Of a hundred files that are written, how many are read back before they count.
+    pub verify_writes_percent: Option<u8>,
+}
+
+impl IntegrityConfig {
+    /// With the defaults of nodes for what is absent.
+    pub fn for_nodes(self) -> Result<compute::integrity::IntegrityConfig> {
+        let defaults = compute::integrity::IntegrityConfig::default();
+        let percent = self.verify_writes_percent.unwrap_or(defaults.verify_writes_percent);
+        if percent > 100 {
+            let text = format!("[integrity] verify_writes_percent = {percent} is more than 100");
+            return Err(Error::Config(text));
+        }
+        let interval =
+            self.scrub_interval_seconds.map(|seconds| Duration::from_secs(seconds.max(1)));
+        Ok(compute::integrity::IntegrityConfig {
+            scrub_bytes_per_second: match self.scrub_bytes_per_second {
+                Some(bytes) => NonZeroU64::new(bytes),
+                None => defaults.scrub_bytes_per_second,
+            },
+            scrub_interval: interval.unwrap_or(defaults.scrub_interval),
+            verify_writes_percent: percent,
+        })
     }
 }
 

@@ -11,10 +11,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use chrono::Utc;
 use compute::exchange::NodeChannels;
+use compute::integrity::ClockUs;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
 use compute::query_threads::QueryThreads;
+use compute::scrub::scrub;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use parking_lot::Mutex;
@@ -233,6 +235,12 @@ impl Engine {
         if self.config.file.maintenance.automatic_vacuum {
             self.background.lock().spawn(automatic::run(Arc::downgrade(self)));
         }
+        // Nodes that are processes of their own have scrubbers of their own.
+        if let Cluster::Alone(node) = &self.cluster {
+            let clock = Arc::clone(&self.clock);
+            let clock_us: ClockUs = Arc::new(move || clock().timestamp_micros());
+            self.background.lock().spawn(scrub(Arc::clone(node), clock_us));
+        }
     }
 
     /// Whether a query is running.
@@ -411,6 +419,7 @@ fn open_node(config: &Config) -> Result<Arc<Node>> {
         spill_dir: config.file.memory.spill_dir(&config.data_dir.join("node0")),
         spill_bytes_max: config.spill_bytes_max(),
         profile: config.profile(),
+        integrity: config.file.integrity.for_nodes()?,
     })?)
 }
 

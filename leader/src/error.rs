@@ -254,6 +254,7 @@ impl From<Error> for Report {
                 tracing::error!(node, reason, "a compute node could not write");
                 Report::error(sqlstate, format!("compute node {node}: {reason}"))
             }
+            Error::Compute(compute::error::Error::Storage(error)) => Error::Storage(error).into(),
             Error::Canceled => {
                 Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
             }
@@ -261,7 +262,7 @@ impl From<Error> for Report {
                 Report::error(workload_code(&reason), reason.message(query))
             }
             Error::Storage(storage::error::Error::Corrupt { path, place, reason }) => {
-                tracing::error!(path = %path.display(), place, reason, "segment is damaged");
+                tracing::error!(path = %path.display(), %place, reason, "segment is damaged");
                 Report::error(code::DATA_CORRUPTED, format!("stored data is damaged at {place}"))
                     .with_detail(reason)
             }
@@ -377,7 +378,13 @@ fn load_report(error: &compute::load::LoadError) -> Report {
 fn engine_report(error: &DataFusionError) -> Report {
     match error {
         DataFusionError::Context(context, inner) => match context.strip_prefix(CODE_PREFIX) {
-            Some(code) => Report::error(code.to_owned(), message_of(inner)),
+            Some(sqlstate) => {
+                let message = message_of(inner);
+                if sqlstate == code::DATA_CORRUPTED {
+                    tracing::error!(message, "stored data is damaged");
+                }
+                Report::error(sqlstate.to_owned(), message)
+            }
             None => engine_report(inner),
         },
         DataFusionError::Diagnostic(_, inner) => engine_report(inner),
@@ -437,7 +444,7 @@ fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> R
     if let Some(storage::error::Error::Corrupt { place, reason, .. }) =
         error.downcast_ref::<storage::error::Error>()
     {
-        tracing::error!(place, reason, "segment is damaged");
+        tracing::error!(%place, reason, "segment is damaged");
         return Report::error(code::DATA_CORRUPTED, format!("stored data is damaged at {place}"))
             .with_detail(reason.clone());
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result as QueryResult;
 use storage::deletion_vector::{DeletionVector, DeletionVectorInfo, write_deletion_vector};
 use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
@@ -10,8 +9,8 @@ use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::statistics::SegmentInfo;
 
-use super::{Node, StoredFile};
-use crate::error::{Error, storage_error};
+use super::{FileInfo, Node, StoredFile};
+use crate::error::Error;
 
 /// A deletion vector that the leader wants to have.
 #[derive(Debug, Clone)]
@@ -65,6 +64,10 @@ impl Node {
         let file = StoredFile::DeletionVector(new.segment.id, new.id);
         let path = self.file_path(table, new.slice, file);
         let info = write_deletion_vector(self.io().as_ref(), &path, &vector)?;
+        if let Err(error) = self.check_written(&path, &FileInfo::Deletions(Arc::new(info))) {
+            self.io().remove(&path)?;
+            return Err(error.into());
+        }
         // Asked after the file is there: who gives the id up removes what is there by then.
         if self.is_abandoned(file.number()) {
             self.io().remove(&path)?;
@@ -81,10 +84,10 @@ impl Node {
         info: &SegmentInfo,
         deletions: Option<&DeletionVectorInfo>,
         schema: &Arc<TableSchema>,
-    ) -> QueryResult<Segment> {
+    ) -> Result<Segment, Error> {
         let segment = self.segment(table, slice, info, schema)?;
         let Some(deletions) = deletions else { return Ok(segment) };
-        let vector = self.deletion_vector(table, slice, info, deletions).map_err(storage_error)?;
+        let vector = self.deletion_vector(table, slice, info, deletions)?;
         Ok(segment.with_deletions(vector))
     }
 

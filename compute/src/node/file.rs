@@ -9,11 +9,11 @@
 //! a file of either kind ([`StoredFile::number`]): what is known, reserved or given up are sets and
 //! ranges of numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{DeletionVectorId, SegmentId, TableId};
+use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::io::TEMPORARY_SUFFIX;
 use storage::statistics::SegmentInfo;
 
@@ -72,14 +72,41 @@ impl FileInfo {
 /// has.
 pub(super) const COPY_MARK: &str = ".copy";
 
+/// Where the files of a slice are, in a node's data directory.
+pub(crate) fn slice_dir(data_dir: &Path, slice: usize) -> PathBuf {
+    data_dir.join(format!("slice_{slice}"))
+}
+
+/// Where a file of a table is, in a node's data directory.
+pub(crate) fn file_path(
+    data_dir: &Path,
+    table: TableId,
+    slice: SliceId,
+    file: StoredFile,
+) -> PathBuf {
+    slice_dir(data_dir, slice.0 as usize).join(file_name(table, file))
+}
+
 /// The name of a file of a table.
-pub(super) fn file_name(table: TableId, file: StoredFile) -> String {
+fn file_name(table: TableId, file: StoredFile) -> String {
     match file {
         StoredFile::Segment(id) => format!("{:08x}-{:016x}.seg", table.0, id.0),
         StoredFile::DeletionVector(segment, id) => {
             format!("{:08x}-{:016x}-{:016x}.dv", table.0, segment.0, id.0)
         }
     }
+}
+
+/// Which file a name names, if it is one of a whole file.
+pub(super) fn stored_file(file: &Path) -> Option<StoredFile> {
+    let (_, ids) = file.file_name()?.to_str()?.split_once('-')?;
+    let id = |text| u64::from_str_radix(text, 16).ok();
+    if let Some(ids) = ids.strip_suffix(".dv") {
+        let (segment, vector) = ids.split_once('-')?;
+        let vector = DeletionVectorId(id(vector)?);
+        return Some(StoredFile::DeletionVector(SegmentId(id(segment)?), vector));
+    }
+    Some(StoredFile::Segment(SegmentId(id(ids.strip_suffix(".seg")?)?)))
 }
 
 /// What the name of a file says, also of one that is still being written or copied: its table and its
@@ -119,6 +146,7 @@ mod tests {
         ];
         for file in files {
             let name = file_name(TableId(7), file);
+            assert_eq!(stored_file(Path::new(&name)), Some(file));
             for name in [name.clone(), format!("{name}.tmp"), format!("{name}.copy3.tmp")] {
                 let parsed = parse_file_name(Path::new(&name));
                 assert_eq!(parsed, (Some(TableId(7)), Some(file.number())), "{name}");
@@ -126,6 +154,7 @@ mod tests {
         }
         for strange in ["00000007-.seg", "00000007-12.dv", "00000007-x-12.dv", "00000007-12", "x"] {
             assert_eq!(parse_file_name(Path::new(strange)).1, None, "{strange}");
+            assert_eq!(stored_file(Path::new(strange)), None, "{strange}");
         }
     }
 }

@@ -18,7 +18,7 @@ use storage::segment::Segment;
 use storage::sort_order::{SegmentOrder, SortedRows, overlapping_segments};
 use storage::statistics::SegmentInfo;
 
-use super::Node;
+use super::{FileInfo, Node};
 use crate::error::Error;
 
 /// What VACUUM is to reach.
@@ -81,7 +81,7 @@ impl Node {
         for (info, vector) in &request.segments {
             let (table, slice) = (request.table, request.slice);
             let segment = self.live_segment(table, slice, info, vector.as_deref(), &request.schema);
-            segments.push(segment.map_err(|error| Error::Rewrite(error.strip_backtrace()))?);
+            segments.push(segment?);
         }
         let Some(groups) = choose(&segments, request)? else { return Ok(None) };
         let mut done = Vec::new();
@@ -121,7 +121,19 @@ impl Node {
         let reserved = reservation.try_grow(memory_bytes);
         reserved.map_err(|error| Error::Rewrite(error.strip_backtrace()))?;
         let options = RewriteOptions { order, memory_bytes, segment_rows: SEGMENT_ROWS_MAX };
-        Ok(rewrite_segments(self.io(), sources, &options, target)?)
+        let written = rewrite_segments(self.io(), sources, &options, target)?;
+        for info in written.iter().flatten() {
+            let (table, slice) = (target.request.table, target.request.slice);
+            let path = self.segment_path(table, slice, info.id);
+            let checked = self.check_written(&path, &FileInfo::Segment(Arc::new(info.clone())));
+            if let Err(error) = checked {
+                let segments = written.into_iter().flatten().collect();
+                let done = RewrittenSegments { sources: Vec::new(), segments };
+                self.remove_rewritten(target.request, &[done]);
+                return Err(error.into());
+            }
+        }
+        Ok(written)
     }
 
     fn remove_rewritten(&self, request: &RewriteRequest, done: &[RewrittenSegments]) {

@@ -37,8 +37,7 @@ use super::native::{join_ranges, translate};
 use super::residual::{Residual, reorder};
 use super::runtime_filter::{RowFacts, RuntimeFilter, SliceOfKey};
 use super::window_columns::WindowColumns;
-use crate::error::storage_error;
-use crate::node::Node;
+use crate::node::{Node, Scanning};
 use crate::table::TableVersion;
 
 /// How long a poll may look for rows before it lets other tasks run.
@@ -101,6 +100,8 @@ pub(crate) struct ScanStream {
     /// Rows still to be returned.
     remaining: usize,
     metrics: ScanMetrics,
+    /// Others give way as long as the stream is there.
+    _scanning: Scanning,
 }
 
 enum State {
@@ -146,6 +147,7 @@ impl ScanStream {
             runtime,
             queue,
             metrics,
+            _scanning: work.node.begin_scan(),
             work,
         }
     }
@@ -213,12 +215,14 @@ impl ScanStream {
         let open = |morsel: &Morsel| {
             let (segment, deletions) = (&morsel.segment, morsel.deletions.as_deref());
             let (table, schema) = (version.table, &version.schema);
-            self.work.node.live_segment(table, morsel.slice, segment, deletions, schema)
+            let opened =
+                self.work.node.live_segment(table, morsel.slice, segment, deletions, schema);
+            opened.map_err(|error| version.node_error(error))
         };
         let segment = open(morsel)?;
         let scan = segment
             .scan_row_group(morsel.row_group, &join_ranges(predicates))
-            .map_err(storage_error)?;
+            .map_err(|error| version.storage_error(error))?;
         let Some(scan) = scan else { return Ok(None) };
         if let Some(next) = next {
             let stored = |column: &usize| *column < version.schema.columns.len();
@@ -248,12 +252,14 @@ impl ScanStream {
         let State::Scanning { scan, rows_not_passed } = &mut self.state else {
             return Ok(Progress::Working);
         };
-        let Some(window) = scan.next_window().map_err(storage_error)? else {
+        let version = &self.work.version;
+        let window = scan.next_window().map_err(|error| version.storage_error(error))?;
+        let Some(window) = window else {
             self.metrics.rows_removed_native.add(*rows_not_passed);
             self.state = State::NextRowGroup;
             return Ok(Progress::Working);
         };
-        let mut window = WindowColumns::new(window, self.work.version.schema.columns.len());
+        let mut window = WindowColumns::new(window, version);
         *rows_not_passed -= window.selected();
         if let Some(filters) = &mut self.filters {
             for residual in &mut filters.residuals {

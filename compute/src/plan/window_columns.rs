@@ -10,20 +10,20 @@ use arrow::compute::filter;
 use datafusion::common::Result;
 use storage::scan::Window;
 
-use crate::error::storage_error;
+use crate::table::TableVersion;
 
 /// A window and its decoded columns.
 pub(crate) struct WindowColumns<'w> {
     window: &'w mut Window,
     decoded: Vec<(usize, ArrayRef)>,
-    /// Columns that are stored; the next position is that of the row ids.
-    stored_columns: usize,
+    /// Its columns are those that are stored; the next position is that of the row ids.
+    version: &'w TableVersion,
 }
 
 impl<'w> WindowColumns<'w> {
-    /// Nothing is decoded yet; the table has so many columns.
-    pub(crate) fn new(window: &'w mut Window, stored_columns: usize) -> Self {
-        Self { window, decoded: Vec::new(), stored_columns }
+    /// Nothing is decoded yet of the rows of this table.
+    pub(crate) fn new(window: &'w mut Window, version: &'w TableVersion) -> Self {
+        Self { window, decoded: Vec::new(), version }
     }
 
     /// The number of rows that every filter so far has passed.
@@ -36,11 +36,11 @@ impl<'w> WindowColumns<'w> {
         if let Some((_, array)) = self.decoded.iter().find(|(decoded, _)| *decoded == column) {
             return Ok(Arc::clone(array));
         }
-        let array: ArrayRef = if column == self.stored_columns {
+        let array: ArrayRef = if column == self.version.schema.columns.len() {
             let ids = self.window.row_ids();
             Arc::new(Int64Array::from_iter_values(ids.values().iter().map(|id| id.cast_signed())))
         } else {
-            self.window.decode(column).map_err(storage_error)?
+            self.window.decode(column).map_err(|error| self.version.storage_error(error))?
         };
         self.decoded.push((column, Arc::clone(&array)));
         Ok(array)

@@ -52,6 +52,15 @@ impl CatalogCopy {
     }
 }
 
+/// The copy of the catalog in the data directory of a node that no process runs on; `None` if no
+/// leader has sent one.
+///
+/// # Errors
+/// Says what is wrong with the copy.
+pub fn read_catalog_copy(io: &dyn Io, data_dir: &Path) -> Result<Option<CatalogCopy>, String> {
+    CatalogDirectory::new(io, data_dir).read()
+}
+
 /// Where a node keeps its copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CatalogDirectory<'a> {

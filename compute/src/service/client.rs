@@ -18,6 +18,7 @@ use super::messages::{
 use crate::codec::table::DeletionsProto;
 use crate::error::{Error, with_sqlstate};
 use crate::exchange::NodeChannels;
+use crate::integrity::{Damage, IntegrityStatus, ScrubStatus};
 use crate::layout::Layout;
 use crate::node::{
     FileInfo, HeldFile, NewDeletions, RewriteRequest, RewrittenSegments, StoredFile,
@@ -49,6 +50,17 @@ pub struct NodeClient {
     channels: Arc<NodeChannels>,
     url: Url,
     epoch: u64,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alive {
+    /// The number that the node drew when it started.
+    pub boot: u64,
+    /// Grows whenever a file of the node is found to be damaged, is replaced or goes.
+    pub damage_changes: u64,
+    /// How far its scrubber is.
+    pub scrub: ScrubStatus,
 }
 
 /// The files of a table that the catalog knows.
@@ -124,21 +136,27 @@ impl NodeClient {
         Ok((reply.boot, reply.removed))
     }
 
-    /// Whether the node is there and still open; answers with its boot number.
-    pub async fn heartbeat(&self) -> Result<u64, Error> {
-        Ok(self.ask(Action::Heartbeat(Heartbeat {}), HEARTBEAT_TIMEOUT).await?.boot)
+    /// Whether the node is there and still open.
+    pub async fn heartbeat(&self) -> Result<Alive, Error> {
+        let reply = self.ask(Action::Heartbeat(Heartbeat {}), HEARTBEAT_TIMEOUT).await?;
+        let scrub = reply.scrub.map(ScrubStatus::from).unwrap_or_default();
+        Ok(Alive { boot: reply.boot, damage_changes: reply.damage_changes, scrub })
     }
 
-    /// The segments and deletion vectors that lie on the node.
-    pub async fn inventory(&self) -> Result<Vec<HeldFile>, Error> {
+    /// The segments and deletion vectors that lie on the node, and what is known of their soundness.
+    pub async fn inventory(&self) -> Result<(Vec<HeldFile>, IntegrityStatus), Error> {
         let reply = self.ask(Action::Inventory(Inventory {}), OPEN_TIMEOUT).await?;
         let file = |file: HeldFileProto| HeldFile {
             table: TableId(file.table),
             slice: SliceId(file.slice),
             number: SegmentId(file.number),
             byte_count: file.byte_count,
+            is_damaged: file.is_damaged,
         };
-        Ok(reply.files.into_iter().map(file).collect())
+        let scrub = reply.scrub.map(ScrubStatus::from).unwrap_or_default();
+        let damages = reply.damages.into_iter().map(Damage::from).collect();
+        let files = reply.files.into_iter().map(file).collect();
+        Ok((files, IntegrityStatus { scrub, damages }))
     }
 
     /// Has the node copy files from the node at `source`. When it returns, the copies are whole,

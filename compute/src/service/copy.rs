@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Invariants: a copy gets its name only when it is the file that the leader's catalog knows, block
-//! by block, and the node still belongs to that leader; a copy that was not finished leaves nothing;
-//! two copies of one file at a time do not disturb each other.
+//! by block, and the node still belongs to that leader; a copy that was not finished leaves nothing,
+//! and a damaged file that it was to replace as it was; two copies of one file at a time do not
+//! disturb each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,7 +94,9 @@ async fn copy_file(
 ) -> Result<()> {
     let node = service.node();
     let path = wanted.path(service);
-    if node.io().len(&path).map_err(storage_error)? == Some(wanted.file.byte_count()) {
+    let length = node.io().len(&path).map_err(storage_error)?;
+    // The place of a damaged file is taken by the copy.
+    if length == Some(wanted.file.byte_count()) && !node.is_damaged(&path) {
         // Whoever gave it its name may not have come to make the name durable.
         return sync_directory_of(service, &path);
     }

@@ -10,6 +10,7 @@ use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
+use super::integrity::{DamageProto, ScrubProto};
 use crate::codec::table::{DeletionsProto, SegmentProto, TableProto};
 use crate::codec::{missing, unreadable};
 use crate::node::{
@@ -369,6 +370,15 @@ pub(crate) struct ControlReply {
     /// The error is that the leader is not the last one any more.
     #[prost(bool, tag = "11")]
     pub(crate) is_replaced: bool,
+    /// A number that grows with every change of what is known to be damaged.
+    #[prost(uint64, tag = "12")]
+    pub(crate) damage_changes: u64,
+    /// How far the scrubber is.
+    #[prost(message, optional, tag = "13")]
+    pub(crate) scrub: Option<ScrubProto>,
+    /// The files that are damaged or were, if it was asked which there are.
+    #[prost(message, repeated, tag = "14")]
+    pub(crate) damages: Vec<DamageProto>,
 }
 
 /// A file of a table.
@@ -382,6 +392,8 @@ pub(crate) struct HeldFileProto {
     pub(crate) number: u64,
     #[prost(uint64, tag = "4")]
     pub(crate) byte_count: u64,
+    #[prost(bool, tag = "5")]
+    pub(crate) is_damaged: bool,
 }
 
 impl From<HeldFile> for HeldFileProto {
@@ -391,6 +403,7 @@ impl From<HeldFile> for HeldFileProto {
             slice: file.slice.0,
             number: file.number.0,
             byte_count: file.byte_count,
+            is_damaged: file.is_damaged,
         }
     }
 }

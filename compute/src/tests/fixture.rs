@@ -18,6 +18,7 @@ use storage::ids::{ColumnId, SegmentId, TableId};
 use storage::io::{Io, MemoryIo};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
 
+use crate::integrity::IntegrityConfig;
 use crate::layout::Layout;
 use crate::plan::physical_optimizer_rules;
 use crate::profile::Profile;
@@ -60,11 +61,20 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new(slices: usize) -> Self {
+        Self::with_integrity(slices, IntegrityConfig::default(), |io| io)
+    }
+
+    /// On a disk that `disk` makes of the files in memory.
+    pub(crate) fn with_integrity(
+        slices: usize,
+        integrity: IntegrityConfig,
+        disk: impl FnOnce(Arc<dyn Io>) -> Arc<dyn Io>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let io = Arc::new(MemoryIo::new());
         let node = Node::open(NodeConfig {
             data_dir: directory.path().to_owned(),
-            io: Arc::clone(&io) as Arc<dyn Io>,
+            io: disk(Arc::clone(&io) as Arc<dyn Io>),
             layout: Layout::new(1, slices).unwrap(),
             node: 0,
             memory_bytes: 1 << 30,
@@ -72,6 +82,7 @@ impl Fixture {
             spill_dir: directory.path().join("spill"),
             spill_bytes_max: 1 << 30,
             profile: Profile::default(),
+            integrity,
         });
         let next_id = Arc::new(AtomicU64::new(1));
         Self { node: node.unwrap(), io, next_id, _directory: directory }

@@ -3,6 +3,7 @@
 
 mod deletions;
 pub(crate) mod fixture;
+mod integrity;
 mod joins;
 mod panics;
 mod placement;

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::WriteTarget;
 use super::buffer::BufferedRows;
 use crate::error::storage_error;
-use crate::node::Node;
+use crate::node::{FileInfo, Node};
 use crate::plan::guard::panicked;
 
 /// Segments of one slice that are sorted, encoded and written at the same time.
@@ -64,6 +64,7 @@ impl Flusher {
         let slice = SliceId(u32::try_from(slice).unwrap_or(u32::MAX));
         let id = (self.target.new_segment_id)();
         let job = Job {
+            node: Arc::clone(&self.node),
             id,
             path: self.node.segment_path(self.target.version.table, slice, id),
             target: self.target.clone(),
@@ -118,6 +119,7 @@ impl Drop for Flusher {
 
 /// One segment to write.
 struct Job {
+    node: Arc<Node>,
     id: SegmentId,
     path: PathBuf,
     target: WriteTarget,
@@ -145,6 +147,9 @@ impl Job {
         if segment.row_count != expected as u64 {
             return internal_err!("{expected} rows were given, {} written", segment.row_count);
         }
+        // An error removes the file, as any other of the write.
+        let file = FileInfo::Segment(Arc::new(segment.clone()));
+        self.node.check_written(&self.path, &file).map_err(storage_error)?;
         Ok(segment)
     }
 }

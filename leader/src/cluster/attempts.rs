@@ -1,5 +1,5 @@
 //! Whether a statement that failed is worth another attempt: if it failed because a node was lost, or
-//! because a node has lost files, others have copies.
+//! because a node has lost files or damaged ones, others have copies.
 //!
 //! Nothing of the failed attempt may have reached anybody: no row the client, no segment the
 //! catalog. That is for the caller to see to.
@@ -35,6 +35,8 @@ enum Cause {
     Node,
     /// A file is gone or cannot be read.
     File,
+    /// A file is not what was written.
+    Damage,
     /// Perhaps what came of the loss of a node, perhaps a defect.
     Unclear,
     /// The statement itself.
@@ -67,7 +69,8 @@ impl Attempts {
         }
         self.left -= 1;
         nodes.recheck().await;
-        if cause == Cause::File {
+        let stand_ins = Arc::clone(&nodes.copies().stand_ins().borrow());
+        if matches!(cause, Cause::File | Cause::Damage) {
             nodes.audit().await;
         }
         let generations = nodes.copies().generations();
@@ -76,6 +79,11 @@ impl Attempts {
         let worth = match cause {
             Cause::Node => changed || !std::mem::replace(&mut self.failed_with_all, true),
             Cause::File => true,
+            // Nothing is gained where the same file would be read once more.
+            Cause::Damage => {
+                nodes.wait_until_sound(SERVED_WAIT).await
+                    || stand_ins != *nodes.copies().stand_ins().borrow()
+            }
             Cause::Unclear => changed,
             Cause::Statement => false,
         };
@@ -97,6 +105,7 @@ fn cause(error: &Error) -> Cause {
         // A node whose disk does not sync has closed itself.
         Some(code::CONNECTION_FAILURE | code::CANNOT_CONNECT_NOW | SYNC_FAILED) => Cause::Node,
         Some(code::IO_ERROR) => Cause::File,
+        Some(code::DATA_CORRUPTED) => Cause::Damage,
         Some(code::INTERNAL_ERROR) | None => Cause::Unclear,
         Some(_) => Cause::Statement,
     }
@@ -110,7 +119,7 @@ pub(super) fn from_node(error: compute::error::Error) -> Error {
     if let compute::error::Error::Replaced { .. } = &error {
         return Error::statement(code::CANNOT_CONNECT_NOW, error.to_string());
     }
-    let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR, SYNC_FAILED];
+    let of_node = [code::CANNOT_CONNECT_NOW, code::IO_ERROR, code::DATA_CORRUPTED, SYNC_FAILED];
     match of_node.into_iter().find(|code| *code == error.sqlstate()) {
         Some(code) => Error::statement(code, error.to_string()),
         None => Error::Compute(error),

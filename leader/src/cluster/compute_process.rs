@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use compute::exchange::{NodeChannels, NodeServer, ServerParts};
 use compute::object_storage::ObjectStorage;
 use compute::query_threads::QueryThreads;
+use compute::scrub::scrub;
 use compute::{Node, NodeConfig};
+use datafusion::common::runtime::JoinSet;
 use storage::io::RealIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -38,7 +41,11 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
         spill_dir: config.spill_dir,
         spill_bytes_max: config.spill_bytes_max,
         profile: config.profile,
+        integrity: config.integrity,
     })?;
+    let mut scrubbing = JoinSet::new();
+    let clock_us = Arc::new(|| Utc::now().timestamp_micros());
+    scrubbing.spawn(scrub(Arc::clone(&node), clock_us));
     let objects = ObjectStorage::new(config.object_store, std::env::vars())
         .map_err(|error| Error::Config(error.to_string()))?
         .with_io_runtime(Handle::current());

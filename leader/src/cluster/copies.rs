@@ -19,7 +19,9 @@
 //! * an acknowledgement counts only as long as the node was not lost since: a node that was away may
 //!   have come back without what it had;
 //! * a node runs tasks of a node's slices only if nothing of these slices, and nothing of tables that
-//!   every node has, is missing.
+//!   every node has, is missing. A file that is there and damaged is missing too, so that another
+//!   copy is read and takes its place; but if no node has all of the slices, one that lacks only
+//!   what is damaged there runs them: rows that nobody reads cost no query.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -123,6 +125,8 @@ pub(crate) struct Copies {
     copies: usize,
     state: Mutex<State>,
     stand_ins: watch::Sender<StandIns>,
+    /// Whether tasks of some node run where files of its slices are damaged.
+    reads_damaged: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -149,7 +153,17 @@ struct Holding {
 #[derive(Debug)]
 struct Missing {
     pieces: HashMap<SegmentId, WeakPiece>,
-    /// How many of them are of each node's slices.
+    /// Those of them that are there, but damaged.
+    damaged: HashSet<SegmentId>,
+    /// How many pieces there are.
+    all: Counts,
+    /// How many of them are not damaged, but not there.
+    absent: Counts,
+}
+
+/// How many pieces are of each node's slices, and how many of tables that every node has.
+#[derive(Debug)]
+struct Counts {
     of_node: Vec<usize>,
     everywhere: usize,
 }
@@ -164,12 +178,19 @@ impl Copies {
             copies,
             state: Mutex::new(State { nodes, pending: Vec::new() }),
             stand_ins: watch::Sender::new(none),
+            reads_damaged: watch::Sender::new(false),
         }
     }
 
     /// Which node runs the tasks of each.
     pub(crate) fn stand_ins(&self) -> watch::Receiver<StandIns> {
         self.stand_ins.subscribe()
+    }
+
+    /// Whether tasks of some node run where files of its slices are damaged: no other node that is
+    /// there has all of them.
+    pub(crate) fn reads_damaged(&self) -> watch::Receiver<bool> {
+        self.reads_damaged.subscribe()
     }
 
     /// The node does not answer.
@@ -217,17 +238,22 @@ impl Copies {
         if !state.nodes[node].open || state.nodes[node].generation != generation {
             return None;
         }
-        let has = |piece: &Piece| {
-            let whole = |file: &&HeldFile| {
+        let whole = |piece: &Piece| {
+            let is_it = |file: &&&HeldFile| {
                 (file.table, file.slice, file.byte_count)
                     == (piece.table, piece.slice, piece.file.byte_count())
             };
-            there.get(&piece.number()).is_some_and(whole) || since.contains(&piece.number())
+            there.get(&piece.number()).filter(is_it)
         };
         let mut missing = Missing::none(self.layout);
         for piece in self.wanted(&mut state, known) {
-            if self.shall_have(node, &piece) && !has(&piece) {
-                missing.insert(self.layout, piece);
+            if !self.shall_have(node, &piece) || since.contains(&piece.number()) {
+                continue;
+            }
+            match whole(&piece) {
+                Some(file) if file.is_damaged => missing.insert_damaged(self.layout, piece),
+                Some(_) => {}
+                None => missing.insert(self.layout, piece),
             }
         }
         let count = missing.pieces.len();
@@ -343,6 +369,13 @@ impl Copies {
         }
     }
 
+    /// Whether all that the node lacks is there, but damaged.
+    pub(crate) fn lacks_only_damaged(&self, node: usize) -> bool {
+        let state = self.state.lock();
+        let missing = state.nodes[node].missing.as_ref();
+        missing.is_some_and(|missing| missing.damaged.len() == missing.pieces.len())
+    }
+
     /// The job was done.
     pub(crate) fn copied(&self, job: &CopyJob) {
         let mut state = self.state.lock();
@@ -356,16 +389,27 @@ impl Copies {
         self.choose(&state);
     }
 
-    /// Chooses for each node the first that can run its tasks: itself if it can.
+    /// Chooses for each node the first that can run its tasks: itself if it can. If none can, one
+    /// that has all the files, though some of them are damaged.
     fn choose(&self, state: &State) {
-        let serves = |holder: usize, node: usize| {
+        let serves = |holder: usize, node: usize, counts: fn(&Missing) -> &Counts| {
             let missing = state.nodes[holder].missing.as_ref();
-            missing.is_some_and(|missing| missing.everywhere == 0 && missing.of_node[node] == 0)
+            missing.is_some_and(|missing| counts(missing).are_none(node))
         };
-        let first = |node: usize| {
-            self.layout.holders(node, self.copies).find(|holder| serves(*holder, node))
+        let first = |node: usize, counts: fn(&Missing) -> &Counts| {
+            self.layout.holders(node, self.copies).find(|holder| serves(*holder, node, counts))
         };
-        let chosen: StandIns = (0..self.layout.nodes()).map(first).collect();
+        let mut reads_damaged = false;
+        let choose = |node: usize| {
+            first(node, |missing| &missing.all).or_else(|| {
+                let chosen = first(node, |missing| &missing.absent);
+                reads_damaged |= chosen.is_some();
+                chosen
+            })
+        };
+        let chosen: StandIns = (0..self.layout.nodes()).map(choose).collect();
+        self.reads_damaged
+            .send_if_modified(|known| std::mem::replace(known, reads_damaged) != reads_damaged);
         self.stand_ins.send_if_modified(|known| {
             let changed = *known != chosen;
             *known = chosen;
@@ -432,24 +476,60 @@ impl State {
 
 impl Missing {
     fn none(layout: Layout) -> Self {
-        Self { pieces: HashMap::new(), of_node: vec![0; layout.nodes()], everywhere: 0 }
+        Self {
+            pieces: HashMap::new(),
+            damaged: HashSet::new(),
+            all: Counts::none(layout),
+            absent: Counts::none(layout),
+        }
     }
 
+    /// A piece that is not there.
     fn insert(&mut self, layout: Layout, piece: Piece) {
-        let (everywhere, slice) = (piece.everywhere, piece.slice.0 as usize);
-        if self.pieces.insert(piece.number(), WeakPiece::new(&piece)).is_none() {
-            *self.count(layout, everywhere, slice) += 1;
+        let number = piece.number();
+        let weak = WeakPiece::new(&piece);
+        if self.pieces.contains_key(&number) {
+            return;
         }
+        *self.all.of(layout, &weak) += 1;
+        *self.absent.of(layout, &weak) += 1;
+        self.pieces.insert(number, weak);
+    }
+
+    /// A piece that is there and damaged.
+    fn insert_damaged(&mut self, layout: Layout, piece: Piece) {
+        let number = piece.number();
+        let weak = WeakPiece::new(&piece);
+        if self.pieces.contains_key(&number) {
+            return;
+        }
+        *self.all.of(layout, &weak) += 1;
+        self.damaged.insert(number);
+        self.pieces.insert(number, weak);
     }
 
     fn remove(&mut self, layout: Layout, number: SegmentId) {
-        if let Some(piece) = self.pieces.remove(&number) {
-            *self.count(layout, piece.everywhere, piece.slice.0 as usize) -= 1;
+        let Some(piece) = self.pieces.remove(&number) else { return };
+        *self.all.of(layout, &piece) -= 1;
+        if !self.damaged.remove(&number) {
+            *self.absent.of(layout, &piece) -= 1;
         }
     }
+}
 
-    fn count(&mut self, layout: Layout, everywhere: bool, slice: usize) -> &mut usize {
-        if everywhere { &mut self.everywhere } else { &mut self.of_node[layout.node_of(slice)] }
+impl Counts {
+    fn none(layout: Layout) -> Self {
+        Self { of_node: vec![0; layout.nodes()], everywhere: 0 }
+    }
+
+    /// Whether a node's slices can be read.
+    fn are_none(&self, node: usize) -> bool {
+        self.everywhere == 0 && self.of_node[node] == 0
+    }
+
+    fn of(&mut self, layout: Layout, piece: &WeakPiece) -> &mut usize {
+        let node = layout.node_of(piece.slice.0 as usize);
+        if piece.everywhere { &mut self.everywhere } else { &mut self.of_node[node] }
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use compute::StoredFile;
 use compute::exchange::NodeChannels;
+use compute::integrity::{Damage, IntegrityStatus};
 use compute::layout::Layout;
-use compute::service::NodeClient;
+use compute::service::{Alive, NodeClient};
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::future::join_all;
@@ -99,6 +100,10 @@ pub(super) struct Member {
     pub(super) audits: watch::Sender<u64>,
     /// The node has refused this leader for another one.
     is_replaced: AtomicBool,
+    /// The last number by which the node has told that there is another damage, or one less.
+    damage_changes: AtomicU64,
+    /// What the node has told of the soundness of its files.
+    integrity: Mutex<IntegrityStatus>,
 }
 
 /// Something that a node shall remove.
@@ -271,6 +276,19 @@ impl NodeSet {
         self.copies.status(&self.known)
     }
 
+    /// What each node has told of the soundness of its files, in their order.
+    pub fn integrity(&self) -> Vec<IntegrityStatus> {
+        self.members.iter().map(|member| member.integrity.lock().clone()).collect()
+    }
+
+    /// Waits until no damaged file is read, since another node has a sound one or it was replaced.
+    /// Answers whether that came.
+    pub(super) async fn wait_until_sound(&self, longest: Duration) -> bool {
+        let mut reads_damaged = self.copies.reads_damaged();
+        let sound = reads_damaged.wait_for(|reads_damaged| !reads_damaged);
+        matches!(tokio::time::timeout(longest, sound).await, Ok(Ok(_)))
+    }
+
     /// Whether each node is open, in their order.
     pub fn are_open(&self) -> Vec<bool> {
         self.members.iter().map(|member| member.is_open()).collect()
@@ -374,7 +392,36 @@ impl Member {
             audit: Notify::new(),
             audits: watch::Sender::new(0),
             is_replaced: AtomicBool::new(false),
+            damage_changes: AtomicU64::new(0),
+            integrity: Mutex::default(),
         }
+    }
+
+    /// Has the node say what it has if it knows of another damage than before.
+    pub(super) fn hears_of_damage(&self, alive: &Alive) {
+        self.integrity.lock().scrub = alive.scrub;
+        let before = self.damage_changes.swap(alive.damage_changes, Ordering::AcqRel);
+        if before != alive.damage_changes {
+            self.audit.notify_one();
+        }
+    }
+
+    /// Takes what the node has said of the soundness of its files, and tells the log what is new.
+    pub(super) fn learn_integrity(&self, status: IntegrityStatus) {
+        let mut known = self.integrity.lock();
+        for damage in &status.damages {
+            if known.damages.contains(damage) {
+                continue;
+            }
+            let Damage { table, path, place, reason, is_healed, .. } = damage;
+            let (node, table) = (self.number, table.0);
+            if *is_healed {
+                tracing::info!(node, table, path, "a sound copy has replaced a damaged file");
+            } else {
+                tracing::warn!(node, table, path, place, reason, "a file is damaged");
+            }
+        }
+        *known = status;
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -21,7 +21,7 @@ use crate::error::code;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Before another try when something went wrong or nobody has what is missing.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Before files are tried again that could not be copied.
+/// Before files are tried again that could not be copied, or of which nobody has a sound copy.
 const PAUSE_AFTER_DAMAGE: Duration = Duration::from_secs(10);
 
 /// Owns the copies that one node gets.
@@ -58,7 +58,10 @@ impl Rebuild {
         let node = self.member.number;
         let Some(generation) = self.copies.begin_audit(node) else { return Progress::Done };
         let files = match self.member.client.inventory().await {
-            Ok(files) => files,
+            Ok((files, integrity)) => {
+                self.member.learn_integrity(integrity);
+                files
+            }
             Err(error) => {
                 tracing::info!(node, %error, "a compute node does not say what it has");
                 return self.again_if_open();
@@ -93,8 +96,10 @@ impl Rebuild {
                 NextBatch::Nothing => return Progress::Done,
                 // Another node may come back, or what is missing not be wanted any more.
                 NextBatch::NoSource => {
-                    if !failed.is_empty() {
-                        tokio::time::sleep(PAUSE_AFTER_DAMAGE).await;
+                    if !failed.is_empty() || self.copies.lacks_only_damaged(node) {
+                        // Earlier if something has happened to the node.
+                        let audit = self.member.audit.notified();
+                        let _woken = tokio::time::timeout(PAUSE_AFTER_DAMAGE, audit).await;
                     }
                     return self.again_if_open();
                 }

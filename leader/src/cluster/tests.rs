@@ -9,6 +9,7 @@ use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use compute::error::SYNC_FAILED;
 use compute::exchange::{Identity, NodeChannels, NodeServer, ServerParts};
+use compute::integrity::IntegrityConfig;
 use compute::layout::Layout;
 use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::{ObjectStorage, ObjectStoreConfig};
@@ -90,6 +91,7 @@ impl TestCluster {
                 spill_dir: directory.path().join(format!("spill{number}")),
                 spill_bytes_max: 1 << 30,
                 profile: Profile::default(),
+                integrity: IntegrityConfig::default(),
             });
             let identity = identity(directory.path(), &format!("node-{number}"));
             let objects = ObjectStorage::new(ObjectStoreConfig::default(), []).unwrap();
@@ -391,7 +393,7 @@ async fn a_copy_is_the_whole_file_or_none() {
     node.copy_files(source, &items).await.unwrap();
     let bytes = std::fs::read(path(0, &first)).unwrap();
     assert_eq!(std::fs::read(path(1, &first)).unwrap(), bytes);
-    let files = node.inventory().await.unwrap();
+    let (files, _) = node.inventory().await.unwrap();
     assert!(
         files.iter().any(|file| (file.number, file.slice) == (first.file.number(), first.slice))
     );

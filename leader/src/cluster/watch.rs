@@ -75,7 +75,10 @@ impl Watch {
         let member = &self.member;
         match member.client.heartbeat().await {
             // Somebody else may have missed it meanwhile: then it has to be opened again.
-            Ok(_) if member.is_open() => return true,
+            Ok(alive) if member.is_open() => {
+                member.hears_of_damage(&alive);
+                return true;
+            }
             Ok(_) => {}
             Err(error) => {
                 // At once: whether it can be opened may take long to find out.

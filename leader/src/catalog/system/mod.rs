@@ -22,6 +22,7 @@ mod value;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use compute::integrity::IntegrityStatus;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ScalarUDF;
 use sql::SessionValues;
@@ -92,6 +93,15 @@ impl SystemCatalog {
         match &self.engine.as_ref()?.cluster {
             Cluster::Alone(_) => None,
             Cluster::Nodes(nodes) => Some(nodes),
+        }
+    }
+
+    /// What is known of the soundness of the nodes' files, in their order.
+    fn integrity(&self) -> Vec<IntegrityStatus> {
+        match self.engine.as_ref().map(|engine| &engine.cluster) {
+            None => Vec::new(),
+            Some(Cluster::Alone(node)) => vec![node.integrity()],
+            Some(Cluster::Nodes(nodes)) => nodes.integrity(),
         }
     }
 

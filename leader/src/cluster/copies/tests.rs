@@ -1,5 +1,5 @@
-//! Nodes that come, go, lose their disks and are asked at bad moments; whatever happens, who runs
-//! the tasks of a slice has all of it.
+//! Nodes that come, go, lose their disks, damage their files and are asked at bad moments; whatever
+//! happens, who runs the tasks of a slice has all of it.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +53,8 @@ struct Real {
     audit: Option<(u64, Vec<HeldFile>)>,
     /// A copy on its way.
     copying: Option<CopyJob>,
+    /// Files that could not be copied since the last audit.
+    failed: HashSet<SegmentId>,
 }
 
 /// Segments that were written and wait for the end of their transaction.
@@ -95,7 +97,8 @@ impl World {
         let node = self.any_node();
         match self.random.random_range(0..100) {
             0..6 => self.die(node),
-            6..20 => self.notice(node),
+            6..9 => self.damage(node),
+            9..20 => self.notice(node),
             20..35 => self.begin_audit(node),
             35..50 => self.end_audit(node),
             50..62 => self.begin_copy(node),
@@ -116,6 +119,17 @@ impl World {
         if wiped {
             real.files.clear();
         }
+    }
+
+    /// A bit of some file flips, which the node knows when it is asked the next time.
+    fn damage(&mut self, node: usize) {
+        let mut numbers: Vec<SegmentId> = self.real[node].files.keys().copied().collect();
+        numbers.sort_unstable();
+        if numbers.is_empty() {
+            return;
+        }
+        let number = numbers[self.random.random_range(0..numbers.len())];
+        self.real[node].files.get_mut(&number).unwrap().is_damaged = true;
     }
 
     /// The leader hears what has become of the node, which starts again some time.
@@ -139,6 +153,7 @@ impl World {
     fn begin_audit(&mut self, node: usize) {
         let Some(generation) = self.copies.begin_audit(node) else { return };
         let real = &mut self.real[node];
+        real.failed.clear();
         if real.up && real.noticed {
             real.audit = Some((generation, real.files.values().copied().collect()));
         }
@@ -152,7 +167,7 @@ impl World {
 
     fn begin_copy(&mut self, node: usize) {
         if self.real[node].audit.is_none()
-            && let NextBatch::Job(job) = self.copies.next_batch(node, &HashSet::new())
+            && let NextBatch::Job(job) = self.copies.next_batch(node, &self.real[node].failed)
         {
             self.real[node].copying = Some(job);
         }
@@ -160,17 +175,23 @@ impl World {
 
     fn end_copy(&mut self, node: usize) {
         let Some(job) = self.real[node].copying.take() else { return };
-        if self.copy(&job) {
-            self.copies.copied(&job);
+        // Of a batch that fails each file is tried.
+        for piece in &job.pieces {
+            let one = CopyJob { pieces: vec![piece.clone()], ..job };
+            if self.copy(&one) {
+                self.copies.copied(&one);
+            } else {
+                self.real[node].failed.insert(piece.number());
+            }
         }
     }
 
-    /// Whether both nodes are there and the source has what it shall give.
+    /// Whether both nodes are there and the source has what it shall give, undamaged.
     fn copy(&mut self, job: &CopyJob) -> bool {
         let from = &self.real[job.from];
-        let possible = from.up
-            && self.real[job.to].up
-            && job.pieces.iter().all(|piece| from.files.contains_key(&piece.number()));
+        let is_sound =
+            |piece: &Piece| from.files.get(&piece.number()).is_some_and(|file| !file.is_damaged);
+        let possible = from.up && self.real[job.to].up && job.pieces.iter().all(is_sound);
         if possible {
             job.pieces.iter().for_each(|piece| self.put(job.to, piece));
         }
@@ -179,6 +200,7 @@ impl World {
 
     fn put(&mut self, node: usize, piece: &Piece) {
         let file = HeldFile {
+            is_damaged: false,
             table: piece.table,
             slice: piece.slice,
             number: piece.number(),
@@ -351,7 +373,7 @@ fn who_serves_a_slice_has_all_of_it() {
     let seed = std::env::var("BLUESHIFT_SEED").ok().map(|text| text.parse().unwrap());
     let first = seed.unwrap_or_else(|| rand::rng().random_range(0..u64::MAX / 2));
     eprintln!("BLUESHIFT_SEED={first}");
-    let mut served = 0;
+    let (mut served, mut settled) = (0, 0);
     for seed in first..first + 300 {
         let mut world = World::new(seed);
         for _ in 0..300 {
@@ -360,14 +382,18 @@ fn who_serves_a_slice_has_all_of_it() {
         }
         world.settle();
         // What some node still has comes to all that shall have it.
-        let somewhere: BTreeSet<SegmentId> =
-            world.real.iter().flat_map(|real| real.files.keys().copied()).collect();
+        let files = world.real.iter().flat_map(|real| real.files.values());
+        let sound = files.filter(|file| !file.is_damaged);
+        let somewhere: BTreeSet<SegmentId> = sound.map(|file| file.number).collect();
+        let lost = world.wanted().iter().any(|piece| !somewhere.contains(&piece.number()));
         for status in world.copies.status(&world.known) {
-            let lost = world.wanted().iter().any(|piece| !somewhere.contains(&piece.number()));
             assert!(status.missing == 0 || lost, "seed {seed}: {status:?}");
         }
+        assert!(lost || !*world.copies.reads_damaged().borrow(), "seed {seed}");
+        settled += usize::from(!lost);
     }
     assert!(served > 10_000, "the nodes serve now and then: {served}");
+    assert!(settled > 50, "now and then nothing is lost: {settled}");
 }
 
 #[test]
@@ -401,4 +427,60 @@ fn a_write_waits_for_copies_and_not_for_nodes_that_are_away() {
     assert!(matches!(copies.register(&pieces, &acknowledged, false), Registered::Lost));
     acknowledged.insert(SegmentId(7), vec![(1, copies.generations()[1])]);
     assert!(matches!(copies.register(&pieces, &acknowledged, false), Registered::Copy(_)));
+}
+
+/// Two nodes that keep two copies; each has said what it has.
+fn audited(files: [&[HeldFile]; 2], table: TableEntry) -> (Copies, Known) {
+    let copies = Copies::new(Layout::new(2, 2).unwrap(), 2);
+    let tables = vec![Arc::new(table)];
+    let known: Known = Arc::new(move || Wanted { tables: tables.clone(), held: Vec::new() });
+    for (node, files) in files.into_iter().enumerate() {
+        copies.opened(node);
+        let generation = copies.begin_audit(node).unwrap();
+        copies.end_audit(node, generation, files, &known);
+    }
+    (copies, known)
+}
+
+#[test]
+fn a_damaged_file_is_read_elsewhere_and_copied_anew() {
+    let mut table = table(TABLE, Layout::new(2, 2).unwrap());
+    for id in [7, 8] {
+        table.slices[0].push(info(id));
+    }
+    let file = |id: u64, is_damaged| HeldFile {
+        table: TABLE,
+        slice: SliceId(0),
+        number: SegmentId(id),
+        byte_count: 100 + id,
+        is_damaged,
+    };
+    let sound = [file(7, false), file(8, false)];
+    let damaged = [file(7, true), file(8, false)];
+    let other = [file(7, false), file(8, true)];
+    let served = |copies: &Copies| (**copies.stand_ins().borrow()).to_vec();
+    let (copies, known) = audited([&damaged, &sound], table.clone());
+    assert_eq!(served(&copies), [Some(1), Some(1)]);
+    assert!(!*copies.reads_damaged().borrow());
+    assert!(copies.lacks_only_damaged(0));
+    let NextBatch::Job(job) = copies.next_batch(0, &HashSet::new()) else { panic!() };
+    assert_eq!((job.from, job.pieces.len(), job.pieces[0].number()), (1, 1, SegmentId(7)));
+    copies.copied(&job);
+    assert_eq!(served(&copies), [Some(0), Some(1)]);
+    assert!(copies.status(&known).iter().all(|status| status.missing == 0));
+    // Each has what the other has not: the first is read until they have helped each other.
+    let (copies, _) = audited([&damaged, &other], table.clone());
+    assert_eq!(served(&copies), [Some(0), Some(1)]);
+    assert!(*copies.reads_damaged().borrow());
+    let NextBatch::Job(job) = copies.next_batch(1, &HashSet::new()) else { panic!() };
+    copies.copied(&job);
+    assert_eq!(served(&copies), [Some(1), Some(1)]);
+    assert!(!*copies.reads_damaged().borrow());
+    // The same file is damaged on both: all the others can be read nevertheless.
+    let (copies, _) = audited([&damaged, &damaged], table.clone());
+    assert_eq!(served(&copies), [Some(0), Some(1)]);
+    assert!(matches!(copies.next_batch(0, &HashSet::new()), NextBatch::NoSource));
+    // One is damaged and the other is not there: none is read that is not there.
+    let (copies, _) = audited([&[file(8, false)], &damaged], table);
+    assert_eq!(served(&copies), [Some(1), Some(1)]);
 }

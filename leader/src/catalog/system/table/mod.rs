@@ -42,7 +42,9 @@ mod stl_tr_conflict;
 mod stl_wlm_error;
 mod stl_wlm_query;
 mod stl_wlm_rule_action;
+mod stv_blueshift_damage;
 mod stv_blueshift_replication;
+mod stv_blueshift_scrub;
 mod stv_db_isolation_level;
 mod stv_inflight;
 mod stv_locks;
@@ -86,7 +88,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 56] = [
+static TABLES: [&SystemTable; 61] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -125,7 +127,9 @@ static TABLES: [&SystemTable; 56] = [
     &stl_wlm_error::TABLE,
     &stl_wlm_query::TABLE,
     &stl_wlm_rule_action::TABLE,
+    &stv_blueshift_damage::TABLE,
     &stv_blueshift_replication::TABLE,
+    &stv_blueshift_scrub::TABLE,
     &stv_db_isolation_level::TABLE,
     &stv_inflight::TABLE,
     &stv_locks::TABLE,
@@ -158,9 +162,10 @@ pub(super) fn find(name: &str) -> Option<&'static SystemTable> {
     TABLES.iter().find(|table| table.name == name).copied()
 }
 
-/// Tables that only superusers read, as in Redshift.
-static FOR_SUPERUSERS: [&str; 7] = [
+/// Tables that only superusers read: as in Redshift, and one that names files of the server.
+static FOR_SUPERUSERS: [&str; 8] = [
     "stl_tr_conflict",
+    "stv_blueshift_damage",
     "stv_locks",
     "stv_wlm_service_class_config",
     "stv_wlm_service_class_state",
