@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use options::{Certificate, Leader, Process, Start, Wlm};
+use options::{Certificate, Leader, Process, Start, Verify, Wlm};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +31,8 @@ enum Mode {
     Compute(Process),
     /// Make a private authority and a certificate for a process of a cluster.
     Cert(Certificate),
+    /// Check the files and the catalog of a process that does not run (exit status 1 if damaged).
+    Verify(Verify),
     /// Look at a configuration of workload management.
     Wlm(Wlm),
     /// Load TPC-H, run its 22 queries and check every answer.
@@ -44,6 +46,7 @@ fn main() -> Result<ExitCode> {
         Mode::Leader(leader) => runtime.block_on(leader.run())?,
         Mode::Compute(process) => runtime.block_on(process.compute())?,
         Mode::Cert(certificate) => certificate.make()?,
+        Mode::Verify(verify) => return verify.run(),
         Mode::Wlm(wlm) => return wlm.run(),
         Mode::Tpch(options) => return Ok(runtime.block_on(tpch::run(options))?.exit_code()),
     }

@@ -11,6 +11,7 @@ use leader::cluster::certificates;
 use leader::cluster::compute_process::serve_compute;
 use leader::cluster::supervisor;
 use leader::config::{ComputeConfig, Config, FileConfig, Profile};
+use leader::verify::{Depth, VerifyOptions};
 
 /// The address of the Postgres port.
 const LISTEN: &str = "127.0.0.1:5439";
@@ -135,6 +136,37 @@ impl Process {
         leader::log_to_stderr();
         let file = FileConfig::read(Some(&self.config))?;
         Ok(serve_compute(ComputeConfig::new(file, self.supervised)?).await?)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The data directory of a process, which must not run.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// The configuration file (TOML) of that process.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// How many of several nodes keep each segment, as it was started [default: 2].
+    #[arg(long)]
+    copies: Option<usize>,
+    /// Only read every byte and compare checksums; do not look into the values.
+    #[arg(long)]
+    checksums: bool,
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let mut file = FileConfig::read(self.config.as_deref())?;
+        file.cluster.copies = self.copies.or(file.cluster.copies);
+        let data_dir = self.data_dir.or_else(|| file.data_dir.clone());
+        let options = VerifyOptions {
+            data_dir: data_dir.unwrap_or_else(|| DATA_DIR.into()),
+            file,
+            depth: if self.checksums { Depth::Checksums } else { Depth::Values },
+        };
+        let is_sound = leader::verify::verify(&options, &mut std::io::stdout().lock())?;
+        Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

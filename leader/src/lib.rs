@@ -34,6 +34,7 @@ mod statement;
 pub mod tls;
 pub mod transaction;
 pub mod vacuum;
+pub mod verify;
 pub mod workload;
 
 pub use start::{log_to_stderr, serve_until_stopped, serve_with_nodes};

@@ -33,5 +33,6 @@ mod server;
 mod streaming;
 mod transactions;
 mod users;
+mod verify;
 mod wire_security;
 mod workload;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -212,6 +212,13 @@ impl Cluster {
             .unwrap();
         assert!(!output.status.success(), "it started");
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// What `blueshift verify` says of a directory.
+    pub(crate) fn verify(&self, directory: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.arg("verify").arg("--data-dir").arg(directory).args(arguments);
+        command.stdin(Stdio::null()).output().unwrap()
     }
 
     /// Asks the server to end with SIGTERM and waits for it.

@@ -2,6 +2,7 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod inspect;
 mod rebuild;
 mod users;
 

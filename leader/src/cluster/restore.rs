@@ -104,7 +104,7 @@ fn skip_ids(path: &std::path::Path) -> Result<()> {
     log.note_next_ids(next).map(drop)
 }
 
-fn log_record(part: CatalogPart) -> Result<LogRecord> {
+pub(crate) fn log_record(part: CatalogPart) -> Result<LogRecord> {
     let statements = String::from_utf8(part.content)
         .map_err(|error| Error::CatalogDamaged(format!("record {}: {error}", part.number)))?;
     Ok(LogRecord { number: part.number, statements })

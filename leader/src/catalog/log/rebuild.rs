@@ -52,12 +52,10 @@ impl CatalogLog {
     }
 
     fn check(&self) -> Result<()> {
-        let sql = "PRAGMA integrity_check";
-        let verdict: String = self.connection.query_row(sql, [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(Error::CatalogDamaged(verdict));
+        match self.problems().into_iter().next() {
+            Some(problem) => Err(Error::CatalogDamaged(problem)),
+            None => Ok(()),
         }
-        self.read().map(drop)
     }
 }
 
