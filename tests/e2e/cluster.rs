@@ -3,6 +3,7 @@
 
 mod automatic;
 mod changed_copies;
+mod damage;
 mod explain;
 mod kills;
 mod leader_disk;
