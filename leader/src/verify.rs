@@ -13,6 +13,7 @@
 
 mod catalog;
 mod files;
+mod wal;
 
 pub use storage::verify::Depth;
 

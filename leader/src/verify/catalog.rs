@@ -7,6 +7,7 @@ use std::path::Path;
 use compute::layout::Layout;
 use compute::service::CatalogCopy;
 
+use super::wal::lost_commits;
 use crate::catalog::Snapshot;
 use crate::catalog::log::{CatalogLog, rebuild};
 use crate::cluster::restore::log_record;
@@ -36,7 +37,22 @@ impl CatalogFile {
                 }
             }
         }
-        Ok(Self::open(&scratch.join(FILE)))
+        let log = scratch.join(format!("{FILE}-wal"));
+        let log = match fs::read(&log) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(source) => {
+                return Err(Error::Io { action: format!("read {}", log.display()), source });
+            }
+        };
+        match lost_commits(&log) {
+            0 => Ok(Self::open(&scratch.join(FILE))),
+            lost => {
+                let text =
+                    format!("its write-ahead log is damaged, and the last {lost} commits lost");
+                Ok(Err(vec![text]))
+            }
+        }
     }
 
     /// Makes a catalog in `path` of the copy that a node has.
@@ -56,6 +72,10 @@ impl CatalogFile {
             return Err(problems);
         }
         let (snapshot, _) = log.read().map_err(|error| vec![chain(&error)])?;
+        if snapshot.users().next().is_none() {
+            // A server makes its superuser before it says that it is ready.
+            return Err(vec!["it is empty: it knows no user".to_owned()]);
+        }
         Ok(Self { log, snapshot })
     }
 
