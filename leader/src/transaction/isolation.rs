@@ -204,6 +204,8 @@ fn table_of(change: &Change) -> Option<(TableId, bool)> {
         | Change::DropUser(_)
         | Change::PutGroup(_)
         | Change::DropGroup(_)
+        | Change::PutRole(..)
+        | Change::DropRole(_)
         | Change::PutParameter(..) => None,
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) ticket: Arc<Ticket>,
+    #[cfg(test)]
     pub(super) grant: Grant,
 }
 
@@ -63,7 +64,11 @@ impl Ticket {
             state: watch::Sender::new(State::default()),
             figures: Mutex::new(Weak::new()),
         };
-        Ok(Started { ticket: Arc::new(ticket), grant })
+        Ok(Started {
+            ticket: Arc::new(ticket),
+            #[cfg(test)]
+            grant,
+        })
     }
 
     pub(super) fn query(&self) -> QueryId {
