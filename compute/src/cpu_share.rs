@@ -2,27 +2,28 @@
 //!
 //! Whatever a query does runs in tasks that DataFusion spawns, and for each of them it calls a hook:
 //! there they become [`Sharing`], as parts of the query that spawned them. A query that uses the
-//! processor while others on the same threads wait for it pays with virtual time: processor time
+//! processor while others are at work on the same threads pays with virtual time: processor time
 //! divided by its share (Demers, Keshav and Shenker, Analysis and Simulation of a Fair Queueing
-//! Algorithm, 1989; what idle queries get as Goyal, Vin and Cheng, Start-time Fair Queuing, 1996). A
-//! task whose query has paid more than one with a larger share that waits lets that one go first.
+//! Algorithm, 1989; where queries begin as in Goyal, Vin and Cheng, Start-time Fair Queuing, 1996). A
+//! task whose query has paid more than one with a larger share goes to the end of the line, a number
+//! of times at most before it has its turn: if nobody is in line, that takes some microseconds.
 //!
-//! So nobody waits for a query that does not want the processor, what is left over is free, and
-//! queries of equal shares are left to the threads. While all shares are equal nothing is measured.
+//! Queries of equal shares are left to the threads. While all shares are equal nothing is measured.
 
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
 use crate::query_threads::Pace;
 
@@ -31,9 +32,10 @@ const UNIT_SHARE: u64 = 32;
 /// How far ahead a query may be, virtual nanoseconds: some polls, so that turns do not change with
 /// each of them.
 const AHEAD_MAX_NS: u64 = 5_000_000;
-/// A task lets others go first so many times, and then has its turn: those may be in line on a thread
-/// that is busy.
-const PASSES_MAX: u32 = 8;
+/// A task lets others go first so many times, and then has its turn.
+const PASSES_MAX: u32 = 32;
+/// A query that was polled so lately is at work.
+const AT_WORK: Duration = Duration::from_millis(20);
 
 /// The share of a query in the processors of this process, for as long as it runs.
 #[derive(Debug, Clone)]
@@ -53,15 +55,15 @@ struct Account {
     pace: Pace,
     /// Virtual nanoseconds.
     paid: AtomicU64,
-    /// How many of its tasks could go on and are not polled.
-    waiting: AtomicUsize,
-    /// How many are polled.
-    polled: AtomicUsize,
+    /// How many of its tasks are polled now.
+    polls: AtomicUsize,
+    /// When a poll ended last, nanoseconds since the process began to count.
+    polled_at: AtomicU64,
 }
 
 /// The accounts of all queries.
-#[derive(Default)]
 struct Books {
+    started: Instant,
     open: Mutex<Vec<Arc<Account>>>,
     /// Whether there are different shares.
     are_unequal: AtomicBool,
@@ -70,7 +72,12 @@ struct Books {
     time: AtomicU64,
 }
 
-static BOOKS: LazyLock<Books> = LazyLock::new(Books::default);
+static BOOKS: LazyLock<Books> = LazyLock::new(|| Books {
+    started: Instant::now(),
+    open: Mutex::default(),
+    are_unequal: AtomicBool::new(false),
+    time: AtomicU64::new(0),
+});
 
 tokio::task_local! {
     /// Of the query whose task is polled.
@@ -85,8 +92,8 @@ impl CpuShare {
             share: AtomicU32::new(share.max(1)),
             pace,
             paid: AtomicU64::new(BOOKS.time.load(Ordering::Relaxed)),
-            waiting: AtomicUsize::new(0),
-            polled: AtomicUsize::new(0),
+            polls: AtomicUsize::new(0),
+            polled_at: AtomicU64::new(0),
         });
         BOOKS.change(|open| open.push(Arc::clone(&account)));
         let changes = watch::Sender::new(share);
@@ -124,9 +131,9 @@ impl Drop for Entry {
 
 /// What a task that is about to be polled finds.
 enum Turn {
-    /// Nobody else wants the threads.
+    /// Nobody else is at work on the threads.
     Free,
-    /// Others wait: it pays.
+    /// Others are: it pays.
     Paid,
     /// Others go first.
     NotYet,
@@ -147,16 +154,25 @@ impl Books {
         self.are_unequal.store(are_unequal, Ordering::Relaxed);
     }
 
+    fn now_ns(&self) -> u64 {
+        nanoseconds(self.started.elapsed())
+    }
+
     fn turn(&self, account: &Account) -> Turn {
+        let now = self.now_ns();
+        if !account.is_at_work(now) {
+            // Who did not want the processor has not saved it up.
+            account.paid.fetch_max(self.time.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         let open = self.open.lock();
-        let waits = |other: &&Arc<Account>| {
+        let is_rival = |other: &&Arc<Account>| {
             !std::ptr::eq(other.as_ref(), account)
                 && other.pace == account.pace
-                && other.waiting.load(Ordering::Relaxed) > 0
+                && other.is_at_work(now)
         };
         let paid = account.paid();
         let mut turn = Turn::Free;
-        for other in open.iter().filter(waits) {
+        for other in open.iter().filter(is_rival) {
             if other.share() > account.share() && paid > other.paid() + AHEAD_MAX_NS {
                 return Turn::NotYet;
             }
@@ -175,12 +191,19 @@ impl Account {
         self.paid.load(Ordering::Relaxed)
     }
 
-    /// A task can go on. Who did not want the processor has not saved it up.
-    fn wants(&self) {
-        let was_waiting = self.waiting.fetch_add(1, Ordering::Relaxed) > 0;
-        if !was_waiting && self.polled.load(Ordering::Relaxed) == 0 {
-            self.paid.fetch_max(BOOKS.time.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    fn is_at_work(&self, now_ns: u64) -> bool {
+        let polled_at = self.polled_at.load(Ordering::Relaxed);
+        let is_lately = polled_at > 0 && now_ns.saturating_sub(polled_at) < nanoseconds(AT_WORK);
+        is_lately || self.polls.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin_poll(&self) {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end_poll(&self) {
+        self.polled_at.store(BOOKS.now_ns(), Ordering::Relaxed);
+        self.polls.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn pay(&self, cpu_ns: u64) {
@@ -190,68 +213,24 @@ impl Account {
     }
 }
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What the calling thread has used.
 fn thread_cpu_ns() -> u64 {
-    let time = ThreadTime::now().as_duration();
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Knows of a task whether it could go on.
-struct Line {
-    account: Arc<Account>,
-    /// Since it was woken, and until it is polled.
-    is_waiting: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Line {
-    fn join(&self) {
-        if !self.is_waiting.swap(true, Ordering::AcqRel) {
-            self.account.wants();
-        }
-    }
-
-    fn leave(&self) {
-        if self.is_waiting.swap(false, Ordering::AcqRel) {
-            self.account.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Wake for Line {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.join();
-        self.task.wake();
-    }
+    nanoseconds(ThreadTime::now().as_duration())
 }
 
 /// A task of a query: polled when it is the query's turn.
 struct Sharing {
     task: BoxFuture<'static, Box<dyn Any + Send>>,
     share: CpuShare,
-    line: Arc<Line>,
-    /// Of `line`.
-    waker: Waker,
     /// How often it has let others go first since its last turn.
     passes: u32,
 }
 
 impl Sharing {
-    fn new(task: BoxFuture<'static, Box<dyn Any + Send>>, share: CpuShare) -> Self {
-        let line = Arc::new(Line {
-            account: Arc::clone(&share.0.account),
-            is_waiting: AtomicBool::new(false),
-            task: AtomicWaker::new(),
-        });
-        // It is woken by being spawned.
-        line.join();
-        Self { task, share, waker: Waker::from(Arc::clone(&line)), line, passes: 0 }
-    }
-
     fn poll_task(&mut self, context: &mut Context<'_>) -> Poll<Box<dyn Any + Send>> {
         let task = &mut self.task;
         CURRENT.sync_scope(self.share.clone(), || task.poll_unpin(context))
@@ -262,39 +241,33 @@ impl Future for Sharing {
     type Output = Box<dyn Any + Send>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let account = Arc::clone(&self.line.account);
-        self.line.leave();
         if !BOOKS.are_unequal.load(Ordering::Relaxed) {
             return self.poll_task(context);
         }
+        let account = Arc::clone(&self.share.0.account);
         let must_pay = match BOOKS.turn(&account) {
             Turn::NotYet if self.passes < PASSES_MAX => {
                 self.passes += 1;
-                self.line.join();
-                // To the end of the line.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                // To the end of the line, behind those who have yielded too. It is woken whatever
+                // becomes of this future.
+                let mut yielding = std::pin::pin!(yield_now());
+                if yielding.poll_unpin(context).is_pending() {
+                    return Poll::Pending;
+                }
+                true
             }
             Turn::NotYet | Turn::Paid => true,
             Turn::Free => false,
         };
         self.passes = 0;
-        self.line.task.register(context.waker());
-        account.polled.fetch_add(1, Ordering::Relaxed);
+        account.begin_poll();
         let before = must_pay.then(thread_cpu_ns);
-        let waker = self.waker.clone();
-        let polled = self.poll_task(&mut Context::from_waker(&waker));
+        let polled = self.poll_task(context);
         if let Some(before) = before {
             account.pay(thread_cpu_ns().saturating_sub(before));
         }
-        account.polled.fetch_sub(1, Ordering::Relaxed);
+        account.end_poll();
         polled
-    }
-}
-
-impl Drop for Sharing {
-    fn drop(&mut self) {
-        self.line.leave();
     }
 }
 
@@ -307,7 +280,7 @@ impl JoinSetTracer for Hook {
         task: BoxFuture<'static, Box<dyn Any + Send>>,
     ) -> BoxFuture<'static, Box<dyn Any + Send>> {
         match CURRENT.try_with(CpuShare::clone) {
-            Ok(share) => Sharing::new(task, share).boxed(),
+            Ok(share) => Sharing { task, share, passes: 0 }.boxed(),
             Err(_) => task,
         }
     }
@@ -366,7 +339,7 @@ mod tests {
                             work();
                             done.fetch_add(1, Ordering::Relaxed);
                             if pause.is_zero() {
-                                tokio::task::yield_now().await;
+                                yield_now().await;
                             } else {
                                 tokio::time::sleep(pause).await;
                             }
@@ -415,20 +388,23 @@ mod tests {
     #[test]
     fn who_begins_owes_nothing_and_has_saved_nothing() {
         let old = CpuShare::new(1, Pace::Long);
-        let other = CpuShare::new(2, Pace::Long);
-        old.0.account.wants();
-        other.0.account.wants();
-        // It has worked for long beside another one, which has ended.
+        let _idle = CpuShare::new(2, Pace::Long);
+        // It has worked for long beside others.
+        old.0.account.begin_poll();
         for _ in 0..1000 {
             old.0.account.pay(1_000_000);
         }
-        drop(other);
         let new = CpuShare::new(32, Pace::Long);
-        new.0.account.wants();
+        new.0.account.begin_poll();
         // As much as for one poll.
         assert_eq!(old.0.account.paid() - new.0.account.paid(), 1_000_000 * UNIT_SHARE);
         assert!(matches!(BOOKS.turn(&old.0.account), Turn::NotYet));
         new.0.account.pay(30_000_000);
         assert!(matches!(BOOKS.turn(&old.0.account), Turn::Paid));
+        // On other threads nobody is in the way.
+        let quick = CpuShare::new(1, Pace::Quick);
+        quick.0.account.begin_poll();
+        quick.0.account.pay(1_000_000_000);
+        assert!(matches!(BOOKS.turn(&quick.0.account), Turn::Free));
     }
 }

@@ -43,13 +43,11 @@ impl State {
 
     /// The most that a consumer may have which has `held` already.
     fn available(&self, can_spill: bool, held: usize) -> usize {
-        let free = self.size.saturating_sub(self.reserved());
         if can_spill {
             let shared = self.size.saturating_sub(self.unspillable);
-            let share = shared.checked_div(self.spillers).unwrap_or(shared);
-            share.saturating_sub(held).min(free)
+            shared.checked_div(self.spillers).unwrap_or(shared).saturating_sub(held)
         } else {
-            free
+            self.size.saturating_sub(self.reserved())
         }
     }
 }

@@ -19,6 +19,7 @@ mod functions;
 mod limits;
 mod parser;
 pub mod rewrite;
+mod sources;
 pub mod statement;
 pub mod types;
 

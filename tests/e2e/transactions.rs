@@ -94,6 +94,31 @@ async fn a_connection_that_is_lost_leaves_nothing() {
     assert_eq!(sum(&reader, "t").await, Some(10));
 }
 
+/// Sessions add rows to one table at the same time, beside one that changes others, each in a
+/// transaction that stays open; what reads the table itself waits and sees all of them.
+#[tokio::test]
+async fn inserts_do_not_wait_for_each_other() {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    client.batch_execute("CREATE TABLE t (a bigint); INSERT INTO t VALUES (1)").await.unwrap();
+    let (first, second) = (cluster.connect().await, cluster.connect().await);
+    let third = cluster.connect().await;
+    first.batch_execute("BEGIN; INSERT INTO t VALUES (10)").await.unwrap();
+    second.batch_execute("BEGIN; INSERT INTO t SELECT 100").await.unwrap();
+    third.batch_execute("BEGIN; UPDATE t SET a = 2").await.unwrap();
+    let copies = "INSERT INTO t SELECT sum(a) * 1000 FROM t";
+    let copying = client.batch_execute(copies);
+    let committing = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        for session in [&second, &first, &third] {
+            session.batch_execute("COMMIT").await.unwrap();
+        }
+    };
+    let (copied, ()) = tokio::join!(copying, committing);
+    copied.unwrap();
+    assert_eq!(sum(&client, "t").await, Some(112_112));
+}
+
 #[tokio::test]
 async fn writers_of_one_table_lose_nothing() {
     let cluster = Cluster::start();

@@ -199,9 +199,9 @@ impl Output {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 // Whoever takes the rows reserves what it keeps.
                 Some(Ok(Entry::Held { batch, .. })) => return Poll::Ready(Some(Ok(batch))),
-                Some(Ok(Entry::Spilled { batches })) => {
-                    if batches.is_some() {
-                        self.spilled = batches;
+                Some(Ok(Entry::Spilled)) => {
+                    if self.spilled.is_none() {
+                        self.spilled = self.execution.queues.take_spilled(self.number);
                     }
                     self.is_on_disk = true;
                 }

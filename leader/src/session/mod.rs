@@ -36,7 +36,7 @@ use crate::activity::{SessionGuard, SessionRow};
 use crate::catalog::change::undefined_schema;
 use crate::catalog::system::{PG_CATALOG, is_system_table};
 use crate::catalog::user::undefined;
-use crate::catalog::{Snapshot, TableEntry, UserEntry};
+use crate::catalog::{DistributionStyle, Snapshot, TableEntry, UserEntry};
 use crate::engine::{DATABASE, Engine};
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::{Deallocation, ImplicitExtent, Startup};
@@ -540,6 +540,23 @@ impl Session {
     /// Takes the write lock of a table, alone, and gives it as the statement sees it.
     pub async fn lock_table(&mut self, name: &TableName) -> Result<Arc<TableEntry>> {
         self.lock_table_in(name, LockMode::Exclusive).await
+    }
+
+    /// Takes the lock of a table to add rows to it, and gives it as the statement sees it. Others may
+    /// do the same meanwhile, unless the rows depend on those that are there (`reads_target`), or could
+    /// move the table: one that is on all nodes while it is small.
+    pub async fn lock_to_insert(
+        &mut self,
+        name: &TableName,
+        reads_target: bool,
+    ) -> Result<Arc<TableEntry>> {
+        let peek = self.transaction()?.peek();
+        let found = self.find_table(&peek, name)?;
+        let may_move = found.is_some_and(|entry| {
+            entry.is_automatic && entry.distribution == DistributionStyle::All
+        });
+        let alone = reads_target || may_move;
+        self.lock_table_in(name, if alone { LockMode::Exclusive } else { LockMode::Insert }).await
     }
 
     /// Takes a write lock of a table and gives it as the statement sees it.

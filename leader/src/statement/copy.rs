@@ -31,7 +31,7 @@ use crate::session::Session;
 /// Reads the objects, writes their rows, and makes them part of the transaction.
 pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
     refuse_unsupported(statement)?;
-    let entry = session.lock_table(&statement.table).await?;
+    let entry = session.lock_to_insert(&statement.table, false).await?;
     let request = request(session, statement, &entry).await?;
     let row_count = load(session, &entry, request).await?;
     let text = format!(

@@ -27,7 +27,8 @@ pub(super) async fn run(
     whole: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
-    let entry = session.lock_table(&insert_of(whole)?.table).await?;
+    let insert = insert_of(whole)?;
+    let entry = session.lock_to_insert(&insert.table, insert.may_read_target()).await?;
     let binding = session.binding()?;
     let (whole, target) = (Arc::clone(whole), target_table(&entry));
     let source: Replan = Arc::new(move || {

@@ -2,8 +2,9 @@
 //!
 //! | | waits for | held by |
 //! |---|---|---|
-//! | a table, shared | its exclusive holder, and who waits for that before | DELETE, UPDATE, MERGE, the end of VACUUM |
-//! | a table, exclusive | all its holders | INSERT, COPY, TRUNCATE, ALTER, DROP |
+//! | a table, to insert | its exclusive holder, and who waits for that before | COPY, INSERT of what is not read from the table itself |
+//! | a table, shared | the same | DELETE, UPDATE, MERGE, the end of VACUUM |
+//! | a table, exclusive | all its holders | other INSERTs, TRUNCATE, ALTER, DROP |
 //! | rows | who has claimed one of them | DELETE, UPDATE, MERGE, once they know their rows; the end of VACUUM |
 //!
 //! A wait that would close a circle is refused at once.
@@ -25,7 +26,9 @@ use crate::error::{Error, Result, code};
 /// How a table is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockMode {
-    /// Beside others that hold it so.
+    /// To add rows, beside all but one that holds it alone.
+    Insert,
+    /// To delete rows, beside all but one that holds it alone.
     Shared,
     /// Alone.
     Exclusive,

@@ -92,16 +92,15 @@ impl Common {
             return Ok(Entry::Held { batch, _reserved: reserved });
         }
         let batch = compact(batch)?;
-        let mut batches = None;
         let mut spilled = self.ways[output].spilled.lock();
         let sink = spilled.get_or_insert_with(|| {
             let manager = Arc::clone(&self.spill_manager);
-            let (sink, stream) = spsc_channel(self.spill_file_bytes_max, manager);
-            batches = Some(stream);
+            let (sink, batches) = spsc_channel(self.spill_file_bytes_max, manager);
+            self.queues.set_spilled(output, batches);
             sink
         });
         sink.push_batch(&batch)?;
-        Ok(Entry::Spilled { batches })
+        Ok(Entry::Spilled)
     }
 }
 

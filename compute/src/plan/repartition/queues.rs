@@ -19,14 +19,16 @@ use super::memory::Reserved;
 pub(super) enum Entry {
     /// In memory, with what is reserved for it.
     Held { batch: RecordBatch, _reserved: Option<Reserved> },
-    /// On the disk, written whole: the next one that was written for this output. With the first of
-    /// them comes the stream in which they are read.
-    Spilled { batches: Option<SendableRecordBatchStream> },
+    /// On the disk, written whole: the next one that was written for this output.
+    Spilled,
 }
 
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<Entry>,
+    /// In which the batches on the disk are read: from before the first of them on, and until it is
+    /// taken.
+    spilled: Option<SendableRecordBatchStream>,
     /// A batch that nothing was reserved for is there, or on its way.
     has_unreserved: bool,
     /// Nobody reads it any more.
@@ -72,6 +74,16 @@ impl Queues {
     pub(super) fn may_hand_over(&self, output: usize) -> bool {
         let queue = &mut self.state.lock().queues[output];
         queue.entries.is_empty() && !std::mem::replace(&mut queue.has_unreserved, true)
+    }
+
+    /// From now on there may be batches of an output on the disk.
+    pub(super) fn set_spilled(&self, output: usize, batches: SendableRecordBatchStream) {
+        self.state.lock().queues[output].spilled = Some(batches);
+    }
+
+    /// What [`Self::set_spilled`] has set.
+    pub(super) fn take_spilled(&self, output: usize) -> Option<SendableRecordBatchStream> {
+        self.state.lock().queues[output].spilled.take()
     }
 
     /// Adds what is in `entry` when an output has nothing to read. False if this output is not read
@@ -143,7 +155,7 @@ impl Queues {
     pub(super) fn close(&self, output: usize) -> bool {
         let mut state = self.state.lock();
         let queue = &mut state.queues[output];
-        let entries = std::mem::take(&mut queue.entries);
+        let (entries, spilled) = (std::mem::take(&mut queue.entries), queue.spilled.take());
         if !std::mem::replace(&mut queue.is_closed, true) && entries.is_empty() {
             state.empty -= 1;
         }
@@ -151,7 +163,7 @@ impl Queues {
         state.wake_inputs();
         let is_last = state.queues.iter().all(|queue| queue.is_closed);
         drop(state);
-        drop(entries);
+        drop((entries, spilled));
         is_last
     }
 

@@ -40,11 +40,13 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
     }
 }
 
-/// In the words of Redshift. One that changes rows beside others holds a delete lock.
+/// In the words of Redshift. One that changes rows beside others holds a delete lock, one that only
+/// adds some an insert lock.
 fn status(row: LockRow) -> &'static str {
     match (row.waits, row.mode) {
-        (true, LockMode::Shared | LockMode::Exclusive) => "Waiting for write lock",
+        (true, _) => "Waiting for write lock",
         (false, LockMode::Exclusive) => "Holding write lock",
         (false, LockMode::Shared) => "Holding delete lock",
+        (false, LockMode::Insert) => "Holding insert lock",
     }
 }
