@@ -281,9 +281,10 @@ async fn a_rule_ends_a_query() {
 #[tokio::test]
 async fn figures_of_all_nodes_count() {
     let config = r#"[parameters]
-        wlm_json_configuration = '[{"query_concurrency":3,"rules":[{"rule_name":"wide",
-            "predicate":[{"metric_name":"query_cpu_time","operator":">","value":1}],
-            "action":"abort"}]}]'"#;
+wlm_json_configuration = '''[{"query_concurrency":3,"rules":[{"rule_name":"wide",
+    "predicate":[{"metric_name":"query_cpu_time","operator":">","value":1}],
+    "action":"abort"}]}]'''
+"#;
     let cluster = Cluster::start_own(Options {
         config: Some(config.to_owned()),
         arguments: vec!["--nodes".to_owned(), "2".to_owned()],

@@ -21,7 +21,6 @@
 mod channel;
 mod failure;
 mod frames;
-mod head;
 mod measured;
 pub(crate) mod messages;
 mod query_watch;

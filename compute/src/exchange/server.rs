@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
-use datafusion::execution::TaskContext;
 use datafusion::logical_expr::ScalarUDF;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use datafusion_distributed::{
     ExecuteTaskRequest, MaybeEncoded, ProducerHead, SetPlanRequest, TaskKey, Worker,
     WorkerQueryContext,
@@ -50,6 +48,8 @@ use crate::service::{NodeService, copy_files, send_file};
 const FRAMES_QUEUED_MAX: usize = 2;
 /// How often what ended queries hold is let go.
 const LET_GO_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the request for rows of a task may be earlier than the task.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the leader hears what a task has done so far.
 const MEASURED_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -195,18 +195,18 @@ impl NodeServer {
         })
     }
 
-    /// Starts a partition of a task, as soon as its plan is there.
+    /// Starts a partition of a task, as soon as the task is there.
     pub(super) fn rows(
         self: Arc<Self>,
         open: RowsOpen,
     ) -> Result<BoxStream<'static, Result<Frame, Status>>, Status> {
-        let wanted = Wanted::new(open).map_err(|error| to_status(&error))?;
+        let request = execute_task(open).map_err(|error| to_status(&error))?;
         let (sender, receiver) = mpsc::channel(FRAMES_QUEUED_MAX);
         let mut tasks = JoinSet::new();
         let threads = self.threads.handle(Pace::Quick);
         tasks.spawn_on(
             async move {
-                if let Err(error) = self.send_wanted(wanted, sender.clone()).await {
+                if let Err(error) = self.send_from_place(request, sender.clone()).await {
                     // Nobody may be there any more to hear it.
                     let _ = sender.send(Err(to_status(&error))).await;
                 }
@@ -222,28 +222,21 @@ impl NodeServer {
         Ok(frames.boxed())
     }
 
-    /// Waits for the plan of a task, and sends a partition of it from where its query runs.
-    async fn send_wanted(
+    /// Sends a partition from where its query runs, which the task says: the request for its rows may
+    /// come before it.
+    async fn send_from_place(
         &self,
-        wanted: Wanted,
+        request: ExecuteTaskRequest,
         sender: mpsc::Sender<Result<Frame, Status>>,
     ) -> Result<()> {
-        let Wanted { key, partition, head } = wanted;
-        // The library is asked for none of the rows: it waits for the plan, and has its context.
-        let request = ExecuteTaskRequest {
-            task_key: key,
-            target_partition_start: 0,
-            target_partition_end: 0,
-            producer_head: ProducerHead::None,
+        let opened = self.tasks.named(&request.task_key);
+        let Ok(task) = tokio::time::timeout(OPENED_WITHIN, opened).await else {
+            return internal_err!("rows are asked for of a task that is not opened");
         };
-        let (_, context) = self.worker.execute_task(request).await?;
-        let task = self.tasks.named(&key)?;
         let place = Arc::clone(&task.place);
-        let sending = async move {
-            let plan = task.running(head, &context)?;
-            drop(task);
-            send_rows(plan, partition, context, &sender).await
-        };
+        drop(task);
+        let worker = self.worker.clone();
+        let sending = async move { send_rows(&worker, request, &sender).await };
         let threads = self.threads.handle(place.pace());
         let mut tasks = JoinSet::new();
         // The set goes with this future, and the task with the set.
@@ -344,17 +337,15 @@ impl<R> Words<R> {
 }
 
 async fn send_rows(
-    plan: Arc<dyn ExecutionPlan>,
-    partition: usize,
-    context: Arc<TaskContext>,
+    worker: &Worker,
+    request: ExecuteTaskRequest,
     sender: &mpsc::Sender<Result<Frame, Status>>,
 ) -> Result<()> {
-    let partitions = plan.output_partitioning().partition_count();
-    if partition >= partitions {
-        return internal_err!("partition {partition} of {partitions} is asked for");
-    }
-    let mut rows = guard(plan.execute(partition, context)?);
-    drop(plan);
+    let (mut streams, _) = worker.execute_task(request).await?;
+    let Some(rows) = streams.pop() else {
+        return internal_err!("a partition has no stream");
+    };
+    let mut rows = guard(rows);
     let (mut writer, first) = FrameWriter::try_new(&rows.schema())?;
     let gone = |_| internal_datafusion_err!("nobody reads the partition");
     sender.send(Ok(first)).await.map_err(gone)?;
@@ -412,18 +403,22 @@ fn set_plan(open: TaskOpen) -> Result<SetPlanRequest> {
     })
 }
 
-/// A partition of a task that somebody asks for.
-struct Wanted {
-    key: TaskKey,
-    partition: usize,
-    head: Head,
-}
-
-impl Wanted {
-    fn new(open: RowsOpen) -> Result<Self> {
-        let partition = usize::try_from(open.partition)
-            .map_err(|error| internal_datafusion_err!("a partition: {error}"))?;
-        let Some(head) = open.head else { return internal_err!("a request names no head") };
-        Ok(Self { key: task_key(open.id)?, partition, head })
-    }
+fn execute_task(open: RowsOpen) -> Result<ExecuteTaskRequest> {
+    let partition = usize::try_from(open.partition)
+        .map_err(|error| internal_datafusion_err!("a partition: {error}"))?;
+    Ok(ExecuteTaskRequest {
+        task_key: task_key(open.id)?,
+        target_partition_start: partition,
+        target_partition_end: partition + 1,
+        producer_head: match open.head {
+            Some(Head::Plain(_)) => ProducerHead::None,
+            Some(Head::Broadcast(partitions)) => ProducerHead::BroadcastExec {
+                output_partitions: usize::try_from(partitions).unwrap_or(usize::MAX),
+            },
+            Some(Head::Repartition(partitioning)) => {
+                ProducerHead::RepartitionExec { partitioning: MaybeEncoded::Encoded(partitioning) }
+            }
+            None => return internal_err!("a request names no head"),
+        },
+    })
 }

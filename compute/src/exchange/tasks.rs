@@ -6,16 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_distributed::TaskKey;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tonic::codegen::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use super::head::with_head;
 use super::measured::measured;
-use super::messages::{Head, Measured};
+use super::messages::Measured;
 use crate::cpu_share::CpuShare;
 use crate::memory::QueryMemory;
 use crate::plan::cancel::QueryEnd;
@@ -31,6 +30,7 @@ pub(crate) struct Tasks {
     open: Mutex<HashMap<u64, Arc<TaskState>>>,
     /// The same by what they are called.
     named: Mutex<HashMap<TaskKey, Weak<TaskState>>>,
+    opened: Notify,
     /// Of queries with open tasks.
     places: Mutex<HashMap<Uuid, Weak<Place>>>,
     closed: AtomicU64,
@@ -59,53 +59,20 @@ pub(crate) struct TaskState {
     pub(crate) end: Arc<QueryEnd>,
     /// Of its query.
     pub(super) place: Arc<Place>,
-    plan: Mutex<Plan>,
-}
-
-/// The plan of a task. It may hold streams that hold the session, and so the task: it is taken out at
-/// the end.
-#[derive(Debug, Default)]
-enum Plan {
-    /// It is not known yet, or not any more.
-    #[default]
-    None,
-    /// As it was sent, prepared to run here.
-    Sent(Arc<dyn ExecutionPlan>),
-    /// With the top that its readers want.
-    Running(Arc<dyn ExecutionPlan>),
+    /// What runs, to be measured. It may hold streams that hold the session, and so this: it is taken
+    /// out at the end.
+    plan: Mutex<Option<Arc<dyn ExecutionPlan>>>,
 }
 
 impl TaskState {
-    /// What is to run, but for its top.
+    /// What is to run.
     pub(super) fn set_plan(&self, plan: Arc<dyn ExecutionPlan>) {
-        *self.plan.lock() = Plan::Sent(plan);
-    }
-
-    /// What runs, with the top that is asked for; the first who asks has it made.
-    ///
-    /// # Errors
-    /// If it cannot be made, or the task has ended.
-    pub(super) fn running(
-        &self,
-        head: Head,
-        context: &TaskContext,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut plan = self.plan.lock();
-        let running = match &*plan {
-            Plan::None => return internal_err!("the task is not open"),
-            Plan::Sent(sent) => with_head(Arc::clone(sent), head, context)?,
-            Plan::Running(running) => return Ok(Arc::clone(running)),
-        };
-        *plan = Plan::Running(Arc::clone(&running));
-        Ok(running)
+        *self.plan.lock() = Some(plan);
     }
 
     /// What the task has done so far.
     pub(super) fn measured(&self) -> Option<Measured> {
-        let plan = match &*self.plan.lock() {
-            Plan::None => return None,
-            Plan::Sent(plan) | Plan::Running(plan) => Arc::clone(plan),
-        };
+        let plan = self.plan.lock().clone()?;
         Some(measured(&plan, self.place.memory.as_ref()))
     }
 }
@@ -130,6 +97,7 @@ impl Tasks {
         let state = Arc::new(TaskState { place, ..TaskState::default() });
         self.open.lock().insert(number, Arc::clone(&state));
         self.named.lock().insert(key, Arc::downgrade(&state));
+        self.opened.notify_waiters();
         headers.insert(TASK_HEADER, HeaderValue::from(number));
         OpenTask { number, key, state, tasks: Arc::clone(self) }
     }
@@ -150,14 +118,15 @@ impl Tasks {
         Ok(place)
     }
 
-    /// The task that is called so.
-    ///
-    /// # Errors
-    /// If it is not open.
-    pub(super) fn named(&self, key: &TaskKey) -> Result<Arc<TaskState>> {
-        match self.named.lock().get(key).and_then(Weak::upgrade) {
-            Some(state) => Ok(state),
-            None => internal_err!("the task is not open"),
+    /// The task that is called so, as soon as it is open.
+    pub(super) async fn named(&self, key: &TaskKey) -> Arc<TaskState> {
+        loop {
+            // Registered before the look, so that an opening in between is not missed.
+            let opened = self.opened.notified();
+            if let Some(state) = self.named.lock().get(key).and_then(Weak::upgrade) {
+                return state;
+            }
+            opened.await;
         }
     }
 
@@ -193,7 +162,7 @@ impl OpenTask {
 impl Drop for OpenTask {
     fn drop(&mut self) {
         self.state.end.set();
-        let plan = std::mem::take(&mut *self.state.plan.lock());
+        let plan = self.state.plan.lock().take();
         drop(plan);
         self.tasks.open.lock().remove(&self.number);
         let mut named = self.tasks.named.lock();

@@ -36,12 +36,7 @@ pub fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         return Ok(Arc::new(BoundedSortExec::new(plan)));
     }
     if plan.downcast_ref::<RepartitionExec>().is_some_and(|exec| !exec.preserve_order()) {
-        return Ok(bounded_repartition(plan));
+        return Ok(Arc::new(BoundedRepartitionExec::new(plan)));
     }
     Ok(plan)
-}
-
-/// A [`RepartitionExec`] that merges no sorted inputs, as [`bounded`] has it.
-pub(crate) fn bounded_repartition(repartition: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    Arc::new(BoundedRepartitionExec::new(repartition))
 }
