@@ -275,7 +275,8 @@ fn step_kind(plan: &Arc<dyn ExecutionPlan>) -> Option<StepKind> {
         return Some(if is_limited { StepKind::SortLimit } else { StepKind::Sort });
     }
     Some(match plan.name() {
-        "SliceScanExec" => StepKind::Scan,
+        // On several nodes it stands for the scans of all of them.
+        "SliceScanExec" | "DistributedLeafExec" => StepKind::Scan,
         "AggregateExec" => StepKind::Aggregate,
         "SortPreservingMergeExec" => StepKind::Merge,
         "RepartitionExec" => StepKind::Distribute,
