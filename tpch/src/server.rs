@@ -227,9 +227,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_is_measured_and_stopped_by_a_signal() {
         let (_directory, server) = start(
-            "mkdir -p $3; head -c 100000 /dev/zero >$3/file; echo \"$@\" >$3/arguments
+            "trap 'exit 0' TERM
+             mkdir -p $3; head -c 100000 /dev/zero >$3/file; echo \"$@\" >$3/arguments
              echo noise; echo \"ready: postgres://awsuser@127.0.0.1:1/dev\"
-             trap 'exit 0' TERM; while :; do sleep 0.05; done",
+             while :; do sleep 0.05; done",
         )
         .await;
         let server = server.unwrap();
