@@ -80,10 +80,7 @@ pub(crate) async fn run(
         }
         Statement::Prepare(statement) => prepare::prepare(session, whole, statement),
         Statement::Execute(statement) => prepare::execute(session, statement).await,
-        Statement::Deallocate(name) => {
-            session.deallocate(name.as_deref());
-            Ok(command(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }))
-        }
+        Statement::Deallocate(name) => Ok(prepare::deallocate(session, name.as_deref())),
         Statement::DiscardAll => discard::run(session).await,
         Statement::Savepoint(name) => {
             session.set_savepoint(name)?;

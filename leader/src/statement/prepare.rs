@@ -64,3 +64,9 @@ pub(super) async fn fields(session: &mut Session, statement: &Execute) -> Result
     let named = session.named_statement(&statement.name)?.statement;
     Ok(describe(session, named).await?.fields)
 }
+
+/// DEALLOCATE; None is ALL.
+pub(super) fn deallocate(session: &mut Session, name: Option<&str>) -> Execution {
+    session.deallocate(name);
+    command(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" })
+}

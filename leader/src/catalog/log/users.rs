@@ -118,7 +118,7 @@ pub(super) fn delete_user(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
         }
     }
     changed.iter().try_for_each(|group| write_group(writer, group))?;
-    for mut role in read_roles(&writer.transaction)? {
+    for mut role in read_roles(writer.transaction)? {
         if role.users.contains(&oid) {
             role.users.retain(|user| *user != oid);
             write_role(writer, &role)?;
@@ -137,7 +137,7 @@ pub(super) fn write_role(writer: &mut Writer<'_>, role: &RoleEntry) -> Result<()
 /// Removes a role from the list and from others.
 pub(super) fn delete_role(writer: &mut Writer<'_>, oid: u32) -> Result<()> {
     writer.run("DELETE FROM roles WHERE oid = ?1", params![oid])?;
-    for mut role in read_roles(&writer.transaction)? {
+    for mut role in read_roles(writer.transaction)? {
         if role.roles.contains(&oid) {
             role.roles.retain(|grantee| *grantee != oid);
             write_role(writer, &role)?;
