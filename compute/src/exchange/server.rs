@@ -273,7 +273,8 @@ impl NodeServer {
         let mut tasks = JoinSet::new();
         let (service, channels) = (Arc::clone(&self.service), Arc::clone(&self.channels));
         // The set goes with the request, and the task with the set.
-        let threads = self.threads.handle(Pace::Long);
+        // A commit may wait for it.
+        let threads = self.threads.handle(Pace::Quick);
         tasks.spawn_on(copy_files(service, channels, request), &threads);
         match tasks.join_next().await {
             Some(Ok(Ok(()))) => Ok(CopyReply {}),
@@ -292,7 +293,8 @@ impl NodeServer {
         let mut tasks = JoinSet::new();
         let service = Arc::clone(&self.service);
         let sending = move || send_file(&service, open, |error| to_status(&error), &sender);
-        tasks.spawn_blocking_on(sending, &self.threads.handle(Pace::Long));
+        // A commit of another node may wait for it.
+        tasks.spawn_blocking_on(sending, &self.threads.handle(Pace::Quick));
         let parts =
             futures::stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
                 let part = receiver.recv().await?;
