@@ -20,44 +20,29 @@ use std::task::{Context, Poll, ready};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::make_cooperative;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
-};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::repartition::{BatchPartitioner, RepartitionExec};
-use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan,
-    ExecutionPlanProperties as _, PlanProperties,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
 
+use super::bounded::Execute;
 use super::guard::panicked;
 use input::{Common, Input};
 use queues::{Entry, Queues};
 
-/// A [`RepartitionExec`] that does not merge sorted inputs, executed by [`Input`]s and [`Output`]s.
-#[derive(Debug)]
-pub(super) struct BoundedRepartitionExec {
-    /// What it stands for.
-    repartition: Arc<dyn ExecutionPlan>,
+/// Executes a [`RepartitionExec`] that does not merge sorted inputs by [`Input`]s and [`Output`]s.
+#[derive(Debug, Default)]
+pub(super) struct Repartitioning {
     /// The one of which outputs can still be had; none before the first, and when all outputs are
     /// closed.
     execution: Arc<Mutex<Option<Arc<Execution>>>>,
-    metrics: ExecutionPlanMetricsSet,
 }
 
-impl BoundedRepartitionExec {
-    pub(super) fn new(repartition: Arc<dyn ExecutionPlan>) -> Self {
-        Self { repartition, execution: Arc::default(), metrics: ExecutionPlanMetricsSet::new() }
-    }
-
+impl Repartitioning {
     /// What all outputs share: made by the first of them. An output that is wanted once more belongs
     /// to another execution: joins read a side again when it did not fit into memory.
     fn execution(
@@ -65,6 +50,7 @@ impl BoundedRepartitionExec {
         exec: &RepartitionExec,
         partition: usize,
         context: &Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Arc<Execution>> {
         let mut current = self.execution.lock();
         if let Some(execution) = &*current
@@ -77,10 +63,10 @@ impl BoundedRepartitionExec {
         let outputs = exec.partitioning().partition_count();
         let new_input = |number| {
             let rows = input.execute(number, Arc::clone(context))?;
-            let time = MetricBuilder::new(&self.metrics).subset_time("repartition_time", number);
+            let time = MetricBuilder::new(metrics).subset_time("repartition_time", number);
             let partitioner =
                 BatchPartitioner::try_new(exec.partitioning().clone(), time, number, inputs)?;
-            Ok(Input::new(number, rows, partitioner, outputs, &self.metrics))
+            Ok(Input::new(number, rows, partitioner, outputs, metrics))
         };
         let ready = (0..inputs).map(new_input).collect::<Result<_>>()?;
         let execution = Arc::new(Execution {
@@ -89,11 +75,37 @@ impl BoundedRepartitionExec {
             inputs: Mutex::new(Inputs::Ready(ready)),
             schema: input.schema(),
             context: Arc::clone(context),
-            metrics: self.metrics.clone(),
+            metrics: metrics.clone(),
         });
         execution.open(partition);
         *current = Some(Arc::clone(&execution));
         Ok(execution)
+    }
+}
+
+impl Execute for Repartitioning {
+    fn execute(
+        &self,
+        original: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<SendableRecordBatchStream> {
+        let Some(exec) = original.downcast_ref::<RepartitionExec>() else {
+            return original.execute(partition, context);
+        };
+        let output = Output {
+            number: partition,
+            schema: exec.schema(),
+            execution: self.execution(exec, partition, &context, metrics)?,
+            current: Arc::clone(&self.execution),
+            is_started: false,
+            spilled: None,
+            is_on_disk: false,
+            has_ended: false,
+            metrics: BaselineMetrics::new(metrics, partition),
+        };
+        Ok(make_cooperative(Box::pin(output)))
     }
 }
 
@@ -243,99 +255,5 @@ impl Drop for Output {
                 *current = None;
             }
         }
-    }
-}
-
-impl DisplayAs for BoundedRepartitionExec {
-    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.repartition.fmt_as(format, f)
-    }
-}
-
-impl ExecutionPlan for BoundedRepartitionExec {
-    fn name(&self) -> &str {
-        self.repartition.name()
-    }
-
-    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
-        Some(self.repartition.as_ref())
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.repartition.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.repartition.children()
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        self.repartition.benefits_from_input_partitioning()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        self.repartition.maintains_input_order()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let repartition = Arc::clone(&self.repartition).replace_children(children, options)?;
-        Ok(Arc::new(Self::new(repartition)))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        self.replace_children(children, options)
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        self.repartition.apply_expressions(f)
-    }
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        let Some(exec) = self.repartition.downcast_ref::<RepartitionExec>() else {
-            return self.repartition.execute(partition, context);
-        };
-        let output = Output {
-            number: partition,
-            schema: exec.schema(),
-            execution: self.execution(exec, partition, &context)?,
-            current: Arc::clone(&self.execution),
-            is_started: false,
-            spilled: None,
-            is_on_disk: false,
-            has_ended: false,
-            metrics: BaselineMetrics::new(&self.metrics, partition),
-        };
-        Ok(make_cooperative(Box::pin(output)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-
-    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        self.repartition.child_stats_requests(partition)
-    }
-
-    fn statistics_from_inputs(
-        &self,
-        input: &[Arc<Statistics>],
-        arguments: &StatisticsArgs,
-    ) -> Result<Arc<Statistics>> {
-        self.repartition.statistics_from_inputs(input, arguments)
     }
 }

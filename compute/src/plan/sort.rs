@@ -10,99 +10,34 @@
 mod external;
 mod runs;
 
-use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics};
+use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::make_cooperative;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan,
-    ExecutionPlanProperties as _, PlanProperties,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::bounded::Execute;
 use external::Sorter;
 
-/// A [`SortExec`] without a limit, executed by [`Sorter`].
-#[derive(Debug)]
-pub(super) struct BoundedSortExec {
-    /// What it stands for.
-    sort: Arc<dyn ExecutionPlan>,
-    metrics: ExecutionPlanMetricsSet,
-}
+/// Executes a [`SortExec`] without a limit by a [`Sorter`] for each partition.
+#[derive(Debug, Default)]
+pub(super) struct Sorting;
 
-impl BoundedSortExec {
-    pub(super) fn new(sort: Arc<dyn ExecutionPlan>) -> Self {
-        Self { sort, metrics: ExecutionPlanMetricsSet::new() }
-    }
-}
-
-impl DisplayAs for BoundedSortExec {
-    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.sort.fmt_as(format, f)
-    }
-}
-
-impl ExecutionPlan for BoundedSortExec {
-    fn name(&self) -> &str {
-        self.sort.name()
-    }
-
-    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
-        Some(self.sort.as_ref())
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.sort.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.sort.children()
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        self.sort.benefits_from_input_partitioning()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let sort = Arc::clone(&self.sort).replace_children(children, options)?;
-        Ok(Arc::new(Self::new(sort)))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        self.replace_children(children, options)
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        self.sort.apply_expressions(f)
-    }
-
+impl Execute for Sorting {
     fn execute(
         &self,
+        original: &Arc<dyn ExecutionPlan>,
         partition: usize,
         context: Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
     ) -> Result<SendableRecordBatchStream> {
-        let Some(sort) = self.sort.downcast_ref::<SortExec>() else {
-            return self.sort.execute(partition, context);
+        let Some(sort) = original.downcast_ref::<SortExec>() else {
+            return original.execute(partition, context);
         };
         let mut input = sort.input().execute(partition, Arc::clone(&context))?;
         let order = sort.expr().clone();
@@ -110,8 +45,7 @@ impl ExecutionPlan for BoundedSortExec {
             return Ok(input);
         }
         let schema = input.schema();
-        let mut sorter =
-            Sorter::new(Arc::clone(&schema), order, partition, &context, &self.metrics)?;
+        let mut sorter = Sorter::new(Arc::clone(&schema), order, partition, &context, metrics)?;
         let sorted = stream::once(async move {
             while let Some(batch) = input.next().await {
                 sorter.push(batch?).await?;
@@ -122,21 +56,5 @@ impl ExecutionPlan for BoundedSortExec {
         let sorted = RecordBatchStreamAdapter::new(schema, sorted.try_flatten());
         // What is in memory is merged without waiting for anything.
         Ok(make_cooperative(Box::pin(sorted)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-
-    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        self.sort.child_stats_requests(partition)
-    }
-
-    fn statistics_from_inputs(
-        &self,
-        input: &[Arc<Statistics>],
-        arguments: &StatisticsArgs,
-    ) -> Result<Arc<Statistics>> {
-        self.sort.statistics_from_inputs(input, arguments)
     }
 }
