@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::execution::runtime_env::RuntimeEnv;
+use faults::Place;
 use parking_lot::Mutex;
 use storage::cache::ChunkCache;
 use storage::deletion_vector::DeletionVector;
@@ -245,7 +246,9 @@ impl Node {
             for file in self.config.io.list(&directory)? {
                 let (table, segment) = parse_file_name(&file);
                 if remove(table, segment) {
+                    faults::point(Place::FileUnneeded);
                     self.config.io.remove(&file)?;
+                    faults::point(Place::FileRemoved);
                     removed += 1;
                 }
             }
@@ -272,7 +275,9 @@ impl Node {
             }
             let path = self.file_path(table, slice, file);
             if self.config.io.len(&path)?.is_some() {
+                faults::point(Place::FileUnneeded);
                 self.config.io.remove(&path)?;
+                faults::point(Place::FileRemoved);
             }
         }
         Ok(())

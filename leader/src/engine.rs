@@ -19,6 +19,7 @@ use compute::query_threads::QueryThreads;
 use compute::scrub::scrub;
 use compute::{Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
+use faults::{Defect, Place};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use storage::ids::{SegmentId, TableId};
@@ -125,7 +126,11 @@ impl Engine {
         transactions.tell_of_commits(Box::new(Arc::clone(&tables)));
         manager.get_or_init(|| Arc::clone(&transactions));
         match &cluster {
-            Cluster::Alone(node) => sweep_orphans(node, &wanted(&transactions))?,
+            Cluster::Alone(node) => {
+                faults::point(Place::StartRead);
+                sweep_orphans(node, &wanted(&transactions))?;
+                faults::point(Place::StartSwept);
+            }
             Cluster::Nodes(nodes) => {
                 let manager = Arc::clone(&transactions);
                 let catch_up: CatchUp = Arc::new(move || manager.catch_up_copies());
@@ -459,6 +464,10 @@ fn sweep_orphans(node: &Node, wanted: &Wanted) -> Result<()> {
     for table in &wanted.tables {
         let files = table.files().map(|(_, file)| file.number());
         known.entry(table.id).or_default().extend(files);
+    }
+    if faults::planted(Defect::SweepNeeded) {
+        let newest = known.values_mut().max_by_key(|files| files.iter().map(|id| id.0).max());
+        newest.into_iter().for_each(HashSet::clear);
     }
     // Nothing is written yet: whatever is unknown can go.
     let removed = node.sweep_orphans(&known, SegmentId(u64::MAX))?;

@@ -26,6 +26,8 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use faults::{Defect, Place};
+
 use crate::error::{Error, Result};
 
 /// Ends the name of a file that is still being written. Such a file belongs to nobody after a
@@ -111,7 +113,13 @@ pub fn write_file_whole<'a>(
         let _ = io.remove(&temporary);
         return Err(error);
     }
-    io.sync_directory(parent(path))
+    faults::point(Place::FileRenamed);
+    if faults::planted(Defect::SkipDirectorySync) {
+        return Ok(());
+    }
+    io.sync_directory(parent(path))?;
+    faults::point(Place::FileDurable);
+    Ok(())
 }
 
 fn write_temporary<'a>(
@@ -123,7 +131,13 @@ fn write_temporary<'a>(
     for part in parts {
         file.append(part)?;
     }
-    file.sync()
+    faults::point(Place::FileWritten);
+    if faults::planted(Defect::SkipFileSync) {
+        return Ok(());
+    }
+    file.sync()?;
+    faults::point(Place::FileSynced);
+    Ok(())
 }
 
 /// The name under which [`write_file_whole`] writes `path`.

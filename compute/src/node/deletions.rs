@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use faults::Defect;
 use storage::deletion_vector::{DeletionVector, DeletionVectorInfo, write_deletion_vector};
 use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
@@ -54,12 +55,17 @@ impl Node {
             |info: &DeletionVectorInfo| self.deletion_vector(table, new.slice, &new.segment, info);
         let base = new.base.as_ref().map(read).transpose()?;
         let other = new.apart_from.as_ref().map(read).transpose()?;
-        if base.iter().chain(&other).any(|vector| vector.deleted().intersects(&new.rows)) {
+        let is_deleted = |vector: &Arc<DeletionVector>| vector.deleted().intersects(&new.rows);
+        if base.iter().chain(&other).any(is_deleted) && !faults::planted(Defect::SkipRowConflicts) {
             return Ok(DeletionsOutcome::Conflict);
         }
+        let rows = match faults::planted(Defect::DeleteNextRow) {
+            true => next_rows(&new.rows),
+            false => RowSet::clone(&new.rows),
+        };
         let vector = match base {
-            Some(base) => base.union(new.id, &new.rows),
-            None => DeletionVector::new(new.id, &new.segment, RowSet::clone(&new.rows)),
+            Some(base) => base.union(new.id, &rows),
+            None => DeletionVector::new(new.id, &new.segment, rows),
         };
         let file = StoredFile::DeletionVector(new.segment.id, new.id);
         let path = self.file_path(table, new.slice, file);
@@ -109,4 +115,16 @@ impl Node {
         self.vectors.lock().insert(info.id, Arc::clone(&vector));
         Ok(vector)
     }
+}
+
+/// The rows after these; the first one after the last.
+fn next_rows(rows: &RowSet) -> RowSet {
+    let mut next: Vec<u32> = rows
+        .rows()
+        .map(|row| if u64::from(row) + 1 < rows.segment_rows() { row + 1 } else { 0 })
+        .collect();
+    next.sort_unstable();
+    let mut set = RowSet::new(rows.segment_rows());
+    set.insert(&next);
+    set
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, internal_datafusion_err};
+use faults::Place;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use storage::checksum::{BlockPlace, block_checksum};
@@ -150,6 +151,7 @@ fn receive(
     let written = write_parts(service, wanted, &temporary, &mut parts)
         .and_then(|()| check(service, wanted, &temporary))
         .and_then(|()| {
+            faults::point(Place::CopyReceived);
             service.publish(wanted.epoch, wanted.file.number(), || io.rename(&temporary, &path))
         });
     if let Err(error) = written {
@@ -158,6 +160,7 @@ fn receive(
         return Err(error);
     }
     let synced = sync_directory_of(service, &path);
+    faults::point(Place::CopyDurable);
     if synced.is_err() {
         // A later sync may claim what this one has lost.
         let _ = io.remove(&path);

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use compute::Deletions;
+use faults::{Defect, Place};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, Transaction, params};
 use sql::types::SqlType;
@@ -123,7 +124,8 @@ impl CatalogLog {
     pub fn open(path: &Path) -> Result<Self> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        let synchronous = if faults::planted(Defect::SkipLogSync) { "OFF" } else { "FULL" };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mut log = Self { connection };
@@ -218,6 +220,7 @@ impl CatalogLog {
         writer.run(COUNT_WRITE, params![])?;
         let statements = writer.statements;
         let number = write_count(&transaction)?;
+        faults::point(Place::CommitWritten);
         transaction.commit()?;
         Ok(LogRecord { number, statements })
     }

@@ -16,6 +16,7 @@ use compute::plan::slice_write::{
 };
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use faults::Defect;
 use futures::future::join_all;
 use storage::ids::{SegmentId, SliceId};
 use storage::row_set::RowSet;
@@ -171,6 +172,9 @@ pub(super) async fn copy(
         let message = "a compute node was lost with what it had written";
         Error::statement(code::CONNECTION_FAILURE, message)
     };
+    if faults::planted(Defect::AcknowledgeBeforeCopies) {
+        return Ok(());
+    }
     let mut failure = None;
     for _ in 0..ROUNDS_MAX {
         match nodes.copies().register(pieces, &acknowledged, false) {

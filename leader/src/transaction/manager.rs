@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use compute::{FileInfo, NewDeletions};
 use datafusion::common::runtime::SpawnedTask;
+use faults::{Defect, Place};
 use parking_lot::{Mutex, RwLock};
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId, Xid};
@@ -206,6 +207,7 @@ impl TransactionManager {
             let next = NextIds { segment: reserved, ..self.next_ids() };
             let record = log.note_next_ids(next)?;
             self.copy(&mut log, &record);
+            faults::point(Place::IdsNoted);
             self.reserved_segments.store(reserved, Ordering::Release);
         }
         Ok(())
@@ -246,7 +248,7 @@ impl TransactionManager {
     /// Refuses what a serializable transaction has read and is no longer so. Only a commit knows that
     /// it stays true.
     pub(super) fn check_reads(&self, reads: &ReadSet) -> Result<()> {
-        if reads.tables.is_empty() {
+        if reads.tables.is_empty() || faults::planted(Defect::SkipReadCheck) {
             return Ok(());
         }
         let latest = self.snapshot();
@@ -292,6 +294,7 @@ impl TransactionManager {
     /// Commits nothing more if an error leaves it unknown what is on this process's disk.
     pub fn fence_after(&self, error: &Error) {
         if self.files.are_here()
+            && !faults::planted(Defect::SkipFence)
             && error.is_sync_failure()
             && !self.fenced.swap(true, Ordering::Relaxed)
         {
@@ -302,6 +305,10 @@ impl TransactionManager {
     /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
     /// begun it runs to its end, whether or not the caller waits.
     pub(super) async fn commit(self: &Arc<Self>, xid: Xid, pending: PendingChanges) -> Result<()> {
+        if faults::planted(Defect::AcknowledgeBeforeCommit) {
+            drop(tokio::task::spawn_blocking(move || commit_blocking(xid, pending)));
+            return Ok(());
+        }
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
         task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
     }
@@ -494,12 +501,20 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     for change in &pending.changes {
         after.apply(change)?;
     }
+    faults::point(Place::CommitBegun);
+    if faults::planted(Defect::PublishBeforeLog) {
+        *manager.latest.write() = Arc::new(after.clone());
+    }
     let written = log.commit(xid, &pending.changes, manager.next_ids());
     // From here on the segments belong to the log, or nobody knows: they must stay.
     let changes = std::mem::take(&mut pending.changes);
     match written {
         // It is durable here; whoever waits is told when it is elsewhere too.
-        Ok(record) => manager.copy(&mut log, &record),
+        Ok(record) => {
+            faults::point(Place::CommitLogged);
+            manager.copy(&mut log, &record);
+            faults::point(Place::CommitCopied);
+        }
         Err(error) if is_full(&error) && matches!(log.has_committed(xid), Ok(false)) => {
             // The disk is full, and SQLite has rolled back: all is as it was.
             pending.changes = changes;
@@ -526,6 +541,7 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     }
     manager.histories.lock().enter(&after, xid, &changes, manager.now_us());
     *manager.latest.write() = Arc::new(after);
+    faults::point(Place::CommitPublished);
     drop(log);
     drop((before, changes));
     manager.sweep_garbage();

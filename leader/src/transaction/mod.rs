@@ -30,6 +30,7 @@ mod savepoint;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use faults::{Defect, Place};
 use storage::ids::{DeletionVectorId, SegmentId, TableId, Xid};
 use storage::statistics::SegmentInfo;
 
@@ -100,6 +101,9 @@ impl Transaction {
     /// What its statements see. From now on the snapshot stays.
     pub fn view(&mut self) -> Arc<Snapshot> {
         self.begin_statement();
+        if faults::planted(Defect::ReadLatest) && self.changes.is_empty() {
+            self.view = self.manager.snapshot();
+        }
         Arc::clone(&self.view)
     }
 
@@ -270,8 +274,14 @@ impl Transaction {
     }
 
     /// Records a change; this transaction sees it from now on.
-    pub fn change(&mut self, change: Change) -> Result<()> {
+    pub fn change(&mut self, mut change: Change) -> Result<()> {
         self.check_writable()?;
+        if let Change::AddSegments(_, _, segments) = &mut change
+            && faults::planted(Defect::ForgetSlice)
+            && segments.len() > 1
+        {
+            segments.pop();
+        }
         self.begin_statement();
         if let Change::CreateTable(entry) = &change {
             self.made.insert(entry.id);
@@ -334,6 +344,7 @@ impl Transaction {
         let reads = self.read_set();
         self.manager.check_reads(&reads)?;
         let deleting = self.bring_up_to_date().await?;
+        faults::point(Place::WriteDurable);
         let changes = std::mem::take(&mut self.changes);
         // The commit goes on if nobody waits for it any more, and nobody else may have the rows before.
         let locks = self.locks.hand_over();

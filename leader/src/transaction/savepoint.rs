@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Transaction;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Result, code};
+use faults::Defect;
 
 /// Most savepoints of a transaction.
 const SAVEPOINTS_MAX: usize = 10_000;
@@ -101,7 +102,11 @@ impl Transaction {
         let Some(savepoint) = self.savepoints.last() else { return };
         // The view holds the segments too: it goes first, so that their files can go.
         self.view = Arc::clone(&savepoint.view);
-        let forgotten = self.changes.split_off(savepoint.changes);
+        let mut keep = savepoint.changes;
+        if faults::planted(Defect::KeepRolledBack) {
+            keep = (keep + 1).min(self.changes.len());
+        }
+        let forgotten = self.changes.split_off(keep);
         self.locks.release_since(savepoint.locks);
         if !forgotten.is_empty() {
             self.manager.discard(forgotten);

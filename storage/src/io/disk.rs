@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use faults::Defect;
 use parking_lot::{Condvar, Mutex};
 
 use super::damage::{DamagedFile, Damages};
@@ -96,7 +97,9 @@ impl DiskIo {
 
 /// Remembers the path if a sync has failed.
 fn note<T>(unsynced: &OnceLock<PathBuf>, result: Result<T>) -> Result<T> {
-    if let Err(Error::SyncFailed { path, .. }) = &result {
+    if let Err(Error::SyncFailed { path, .. }) = &result
+        && !faults::planted(Defect::SkipFence)
+    {
         // The first one is kept.
         let _ = unsynced.set(path.clone());
     }
