@@ -2,9 +2,7 @@
 //! and the threads that queries run on.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -35,6 +33,7 @@ use crate::config::{Config, Parameters};
 use crate::error::{Error, Result};
 use crate::pgwire::registry::Registry;
 use crate::planner::Planner;
+use crate::private_file;
 use crate::session::Clock;
 use crate::session::temporary::drop_leftovers;
 use crate::transaction::Start;
@@ -98,7 +97,7 @@ impl Derived for Arc<SliceTables> {
 impl Engine {
     /// Opens the data directory, making it at first start, and removes what a crash left.
     pub fn open(config: Config) -> Result<Self> {
-        fs::create_dir_all(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
+        private_file::make_directory(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let clock: Clock = Arc::new(Utc::now);
         let mut log = CatalogLog::open(&config.catalog_path())?;
@@ -205,17 +204,8 @@ impl Engine {
     fn generate_password(&self) -> Result<String> {
         let path = self.config.data_dir.join("initial-password");
         let password = generate_password()?;
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| {
-                writeln!(file, "{password}")?;
-                file.sync_all()
-            });
-        written.map_err(|e| io(&self.config.data_dir, e))?;
+        private_file::write(&path, &format!("{password}\n"))
+            .map_err(|e| io(&self.config.data_dir, e))?;
         tracing::info!(user = SUPERUSER, path = %path.display(), "generated the initial password");
         Ok(password)
     }

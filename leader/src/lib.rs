@@ -26,6 +26,7 @@ pub mod error;
 pub mod execution;
 pub mod pgwire;
 pub mod planner;
+mod private_file;
 pub mod query;
 pub mod server;
 pub mod session;

@@ -4,9 +4,6 @@
 //! Nothing here decides whether TLS is required; that is `require_ssl`, checked at startup of each
 //! connection in `pgwire/startup.rs`.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +11,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig, crypto};
+
+use crate::private_file;
 
 /// Why TLS could not be set up; the operator must correct the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -63,21 +62,13 @@ pub fn own_acceptor(folder: &Path) -> Result<TlsAcceptor, TlsError> {
         let made = rcgen::generate_simple_self_signed(OWN_NAMES.map(str::to_owned))
             .map_err(|error| failed(&certificate, error.to_string()))?;
         // The key first: a certificate without its key would be found and not be usable.
-        write(&key, &made.signing_key.serialize_pem())
+        private_file::write(&key, &made.signing_key.serialize_pem())
             .map_err(|error| failed(&key, error.to_string()))?;
-        write(&certificate, &made.cert.pem())
+        private_file::write(&certificate, &made.cert.pem())
             .map_err(|error| failed(&certificate, error.to_string()))?;
         tracing::info!(path = %certificate.display(), "made a certificate of the server's own");
     }
     acceptor(&certificate, &key)
-}
-
-/// Writes a file that only the operator can read.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 /// Makes an acceptor of TLS 1.2 and 1.3 from a certificate chain (leaf first) and its key.

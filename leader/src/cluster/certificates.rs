@@ -1,9 +1,8 @@
 //! The private authority of a cluster, and certificates signed by it: for those who have no
 //! authority of their own. Any PEM files that fit do as well.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use compute::exchange::SERVER_NAME;
@@ -13,6 +12,7 @@ use rcgen::{
 };
 
 use crate::error::{Error, Result};
+use crate::private_file;
 
 /// PEM files of one process.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub fn make(directory: &Path, name: &str) -> Result<Files> {
         let text = format!("\"{name}\" is no name for a certificate; use letters, digits and -");
         return Err(Error::Config(text));
     }
-    fs::create_dir_all(directory).map_err(|source| io(directory, source))?;
+    private_file::make_directory(directory).map_err(|source| io(directory, source))?;
     let issuer = authority(directory)?;
     let files = Files {
         authority: directory.join("authority.pem"),
@@ -84,14 +84,8 @@ fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|source| io(path, source))
 }
 
-/// A file that only the operator can read.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    })
-    .map_err(|source| io(path, source))
+    private_file::write(path, text).map_err(|source| io(path, source))
 }
 
 fn io(path: &Path, source: std::io::Error) -> Error {

@@ -1,11 +1,11 @@
 //! The leader's epoch: a number that grows with each start of a leader of a cluster, kept in its
 //! data directory.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::Path;
+use std::{fs, io};
 
 use crate::error::{Error, Result};
+use crate::private_file;
 
 const FILE: &str = "epoch";
 
@@ -27,15 +27,7 @@ pub(crate) fn next(data_dir: &Path) -> Result<u64> {
 /// Makes durable that this epoch was the last.
 pub(super) fn write(data_dir: &Path, epoch: u64) -> Result<()> {
     let path = data_dir.join(FILE);
-    let temporary = data_dir.join("epoch.tmp");
-    File::create(&temporary)
-        .and_then(|mut file| {
-            writeln!(file, "{epoch}")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(data_dir)?.sync_all()
-        })
-        .map_err(|source| failed(&path, source))
+    private_file::write(&path, &format!("{epoch}\n")).map_err(|source| failed(&path, source))
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {

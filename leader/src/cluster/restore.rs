@@ -19,6 +19,7 @@ use crate::catalog::log::{CatalogLog, LogRecord, rebuild};
 use crate::config::Config;
 use crate::engine::lock_directory;
 use crate::error::{Error, Result};
+use crate::private_file;
 
 /// How long a node may take to answer: it may be starting.
 const WAIT: Duration = Duration::from_secs(30);
@@ -35,7 +36,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Fails if there is a catalog, if more than one node does not answer, or if no node has a copy.
 pub async fn restore_catalog(config: &Config) -> Result<()> {
     let path = config.catalog_path();
-    std::fs::create_dir_all(&config.data_dir)
+    private_file::make_directory(&config.data_dir)
         .map_err(|source| Error::Io { action: "make the data directory".into(), source })?;
     let _lock = lock_directory(&config.data_dir)?;
     let io = |source| Error::Io { action: format!("look at {}", path.display()), source };

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificates::{self, Files};
 use crate::config::{ClusterConfig, Config};
 use crate::error::{Error, Result};
+use crate::private_file;
 
 /// How soon a process that died is started again, and how late at most.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
@@ -58,7 +59,10 @@ impl Supervisor {
             let files = certificates::make(&directory, &format!("node-{node}"))?;
             let path = directory.join(format!("node-{node}.toml"));
             let text = node_file(config, &shape, &urls, node, &files)?;
-            write_private(&path, &text)?;
+            private_file::write(&path, &text).map_err(|source| {
+                let action = format!("write {}", path.display());
+                Error::Io { action, source }
+            })?;
             let process = Process { program: program.clone(), config: path, node };
             processes.spawn(process.keep_running(stop.clone()));
         }
@@ -134,11 +138,11 @@ fn shape(directory: &Path, nodes: usize, slices: usize) -> Result<Shape> {
         }
         return Ok(shape);
     }
-    std::fs::create_dir_all(directory).map_err(io)?;
+    private_file::make_directory(directory).map_err(io)?;
     let shape = Shape { slices_per_node: slices, ports: free_ports(nodes)? };
     let text = serde_json::to_string(&shape)
         .map_err(|error| Error::Internal(format!("shape: {error}")))?;
-    std::fs::write(&path, text).map_err(io)?;
+    private_file::write(&path, &text).map_err(io)?;
     Ok(shape)
 }
 
@@ -212,13 +216,6 @@ fn node_file(
         },
     };
     toml::to_string(&file).map_err(|error| Error::Internal(error.to_string()))
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let written = std::fs::write(path, text)
-        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
-    written.map_err(|source| Error::Io { action: format!("write {}", path.display()), source })
 }
 
 /// One compute process.
