@@ -11,6 +11,7 @@ mod mirrors;
 mod motions;
 mod network;
 mod random_sql;
+mod supervisor;
 
 use std::time::Duration;
 

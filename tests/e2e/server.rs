@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::support::cluster::{Cluster, Options};
+use crate::support::cluster::{Cluster, Options, binary};
 
 #[tokio::test]
 async fn sigterm_ends_it_cleanly_and_the_data_stays() {
@@ -28,7 +28,7 @@ async fn sigint_ends_it_cleanly() {
 #[tokio::test]
 async fn a_second_server_on_the_same_directory_is_refused() {
     let cluster = Cluster::start_own(Options::default());
-    let output = Command::new(env!("CARGO_BIN_EXE_blueshift"))
+    let output = Command::new(binary())
         .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(cluster.data_directory())
         .stdin(Stdio::null())

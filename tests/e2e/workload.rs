@@ -553,7 +553,7 @@ fn a_configuration_can_be_checked_without_a_server() {
     let check = |name: &str, text: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_blueshift"));
+        let mut command = std::process::Command::new(crate::support::cluster::binary());
         let output = command.args(["wlm", "check"]).arg(path).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };

@@ -353,11 +353,11 @@ impl Drop for Cluster {
     }
 }
 
-/// The server's binary: cargo's own for the root package's tests, else what `BLUESHIFT_BINARY` says.
-fn binary() -> PathBuf {
-    match option_env!("CARGO_BIN_EXE_blueshift") {
-        Some(path) => PathBuf::from(path),
-        None => std::env::var_os("BLUESHIFT_BINARY").expect("BLUESHIFT_BINARY is set").into(),
+/// The server's binary: what `BLUESHIFT_BINARY` says, else cargo's own for the root package's tests.
+pub(crate) fn binary() -> PathBuf {
+    match std::env::var_os("BLUESHIFT_BINARY") {
+        Some(path) => path.into(),
+        None => option_env!("CARGO_BIN_EXE_blueshift").expect("BLUESHIFT_BINARY is set").into(),
     }
 }
 

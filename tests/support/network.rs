@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::cluster::{Address, PASSWORD};
-use crate::support::program;
+use crate::support::{self, program};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const CLUSTER_PORT: u16 = 7001;
@@ -232,7 +232,7 @@ fn port(host: Host) -> String {
 }
 
 fn binary() -> String {
-    env!("CARGO_BIN_EXE_blueshift").to_owned()
+    support::cluster::binary().to_string_lossy().into_owned()
 }
 
 fn ip(arguments: &[&str]) {

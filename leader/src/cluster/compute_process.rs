@@ -1,5 +1,6 @@
 //! The process `blueshift compute`: a node behind its cluster port, until it is told to stop.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -10,13 +11,13 @@ use compute::scrub::scrub;
 use compute::{Node, NodeConfig};
 use datafusion::common::runtime::JoinSet;
 use storage::io::RealIo;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ComputeConfig;
 use crate::error::{Error, Result};
+use crate::private_file;
 use crate::start::stop_on_signals;
 
 /// Serves a node until SIGTERM or SIGINT; a supervised one also ends when its supervisor does.
@@ -26,7 +27,7 @@ pub async fn serve_compute(config: ComputeConfig) -> Result<()> {
     if config.supervised {
         stop_with_supervisor(&stop);
     }
-    std::fs::create_dir_all(&config.data_dir).map_err(|source| Error::Io {
+    private_file::make_directory(&config.data_dir).map_err(|source| Error::Io {
         action: format!("use the data directory {}", config.data_dir.display()),
         source,
     })?;
@@ -81,11 +82,11 @@ async fn grace(stop: &CancellationToken) {
 /// The supervisor holds the other end of standard input: it ends when the supervisor does.
 fn stop_with_supervisor(stop: &CancellationToken) {
     let stop = stop.clone();
-    // Lives as long as the process: it is what ends it.
-    tokio::spawn(async move {
-        let mut input = tokio::io::stdin();
+    // A thread of its own, which lives as long as the process: the runtime would wait at its end for
+    // a read of its own, and a node that cannot start would stay instead of being started again.
+    std::thread::spawn(move || {
         let mut bytes = [0; 64];
-        while let Ok(1..) = input.read(&mut bytes).await {}
+        while let Ok(1..) = std::io::stdin().read(&mut bytes) {}
         stop.cancel();
     });
 }
