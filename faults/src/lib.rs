@@ -130,13 +130,11 @@ named! {
         SkipFence = "skip-fence",
         /// A start removes a file that the catalog names.
         SweepNeeded = "sweep-needed",
-        /// After a start, ids are given again that were noted as taken.
-        ReuseIds = "reuse-ids",
+        /// The first change of a transaction is committed before the others.
+        SplitCommit = "split-commit",
         /// A block is decoded whatever its checksum says.
         SkipChecksum = "skip-checksum",
         /// VACUUM brings back rows that were deleted while it ran.
         ForgetLateDeletions = "forget-late-deletions",
-        /// A stream of rows that ends early is taken for a whole one.
-        IgnoreMissingEnd = "ignore-missing-end",
     }
 }

@@ -197,6 +197,13 @@ impl CatalogLog {
 
     /// Makes the changes of a transaction durable, all or none.
     pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<LogRecord> {
+        let mut changes = changes;
+        if faults::planted(Defect::SplitCommit)
+            && let [first, rest @ ..] = changes
+        {
+            self.write(|writer| write_change(writer, xid, first))?;
+            changes = rest;
+        }
         self.write(|writer| {
             for change in changes {
                 write_change(writer, xid, change)?;
