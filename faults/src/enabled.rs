@@ -1,11 +1,12 @@
 //! What the environment asks for, and doing it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::{Defect, Place};
+use crate::{Call, Defect, Moment, Place};
 
 /// A death that was asked for.
 struct Kill {
@@ -61,4 +62,44 @@ fn mark(place: Place) -> bool {
     };
     let written = writeln!(file, "{} {}", place.name(), std::process::id());
     written.is_ok()
+}
+
+/// Counts a message to a node, and says whether it is the one to lose.
+///
+/// # Panics
+/// As [`point`]; and if the file is not as long as it should be.
+pub fn loses(call: Call, moment: Moment) -> bool {
+    static CALLS: OnceLock<Option<File>> = OnceLock::new();
+    let file = CALLS.get_or_init(|| {
+        let path = std::env::var_os("BLUESHIFT_FAULT_CALLS")?;
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        Some(file.expect("BLUESHIFT_FAULT_CALLS names a file"))
+    });
+    let Some(file) = file else { return false };
+    let number =
+        Call::ALL.iter().position(|known| *known == call).expect("it is one of all") as u64;
+    let count = add_one(file, 4 + 2 * number + moment as u64);
+    let wanted = [number + 1, moment as u64, count];
+    let is_wanted = (0..).zip(wanted).all(|(at, value)| word(file, at) == value);
+    if is_wanted {
+        add_one(file, 3);
+    }
+    is_wanted
+}
+
+fn word(file: &File, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, at * 8).expect("a word of BLUESHIFT_FAULT_CALLS");
+    u64::from_le_bytes(bytes)
+}
+
+/// Counts over all processes and their threads.
+fn add_one(file: &File, at: u64) -> u64 {
+    static IN_PROCESS: Mutex<()> = Mutex::new(());
+    let _here = IN_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    file.lock().expect("a lock of BLUESHIFT_FAULT_CALLS");
+    let count = word(file, at) + 1;
+    file.write_all_at(&count.to_le_bytes(), at * 8).expect("a word of BLUESHIFT_FAULT_CALLS");
+    file.unlock().expect("a lock of BLUESHIFT_FAULT_CALLS");
+    count
 }

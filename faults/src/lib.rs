@@ -8,12 +8,39 @@
 //!   With `BLUESHIFT_FAULT_MARK=file` only the first process that makes the file does so: one that is
 //!   started again with the same environment lives, and the file says where it was.
 //! * `BLUESHIFT_FAULT_PLANT=defect` makes it defective in that way.
+//! * `BLUESHIFT_FAULT_CALLS=file` counts messages to nodes, over all processes, and loses one of them;
+//!   the file says which, and is made by the test:
+//!
+//! ```text
+//! word 0      1 + the number of the call in Call::ALL, 0 for none; words have 64 bits, little-endian
+//! word 1      the moment: 0 before the node hears of it, 1 after it has done it
+//! word 2      which one, from 1 on
+//! word 3      how many were lost
+//! word 4+2k+m how often call k came to moment m
+//! ```
 
 #[cfg(feature = "enabled")]
 mod enabled;
 
 #[cfg(feature = "enabled")]
-pub use enabled::{planted, point};
+pub use enabled::{loses, planted, point};
+
+/// False, without the feature.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn loses(_call: Call, _moment: Moment) -> bool {
+    false
+}
+
+/// When a message is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the node hears of it.
+    Before = 0,
+    /// After the node has done it, so that nobody hears the answer. A stream is cut off after its first
+    /// message.
+    After = 1,
+}
 
 /// Nothing, without the feature.
 #[cfg(not(feature = "enabled"))]
@@ -136,5 +163,37 @@ named! {
         SkipChecksum = "skip-checksum",
         /// VACUUM brings back rows that were deleted while it ran.
         ForgetLateDeletions = "forget-late-deletions",
+    }
+}
+
+named! {
+    /// What a node is asked over the cluster's port.
+    Call {
+        /// To open a task of a query.
+        Task = "task",
+        /// For the rows of a partition.
+        Rows = "rows",
+        /// To copy files from another node.
+        Copy = "copy",
+        /// For a file, by another node.
+        File = "file",
+        /// To belong to a leader.
+        Open = "open",
+        /// Whether it lives.
+        Heartbeat = "heartbeat",
+        /// Which files it has.
+        Inventory = "inventory",
+        /// To remove files.
+        Remove = "remove",
+        /// To give up a write.
+        Abandon = "abandon",
+        /// To keep a commit.
+        StoreCatalog = "store-catalog",
+        /// For its copy of the catalog.
+        FetchCatalog = "fetch-catalog",
+        /// To write deletion vectors.
+        WriteDeletions = "write-deletions",
+        /// To rewrite segments.
+        Rewrite = "rewrite",
     }
 }

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use faults::{Call, Moment};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use prost::Message;
 use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
@@ -14,7 +16,7 @@ use tonic_prost::ProstCodec;
 use super::messages::{Frame, RowsOpen, TaskOpen, TaskReply};
 use super::server::NodeServer;
 use crate::service::messages::{
-    ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
+    Action, ControlReply, ControlRequest, CopyReply, CopyRequest, FileOpen, FilePart,
 };
 
 pub(super) const TASK: &str = "/blueshift.Cluster/Task";
@@ -78,7 +80,10 @@ impl StreamingService<TaskOpen> for TaskMethod {
 
     fn call(&mut self, request: Request<Streaming<TaskOpen>>) -> Self::Future {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(node.task(request).await?)) })
+        Box::pin(async move {
+            reach(Call::Task)?;
+            Ok(Response::new(cut(Call::Task, node.task(request).await?)))
+        })
     }
 }
 
@@ -91,7 +96,10 @@ impl ServerStreamingService<RowsOpen> for RowsMethod {
 
     fn call(&mut self, request: Request<RowsOpen>) -> Self::Future {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(node.rows(request.into_inner())?)) })
+        Box::pin(async move {
+            reach(Call::Rows)?;
+            Ok(Response::new(cut(Call::Rows, node.rows(request.into_inner())?)))
+        })
     }
 }
 
@@ -103,7 +111,14 @@ impl UnaryService<ControlRequest> for ControlMethod {
 
     fn call(&mut self, request: Request<ControlRequest>) -> Self::Future {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(node.control(request.into_inner()).await?)) })
+        Box::pin(async move {
+            let request = request.into_inner();
+            let call = call_of(&request);
+            call.map_or(Ok(()), reach)?;
+            let reply = node.control(request).await?;
+            call.map_or(Ok(()), answer)?;
+            Ok(Response::new(reply))
+        })
     }
 }
 
@@ -115,7 +130,12 @@ impl UnaryService<CopyRequest> for CopyMethod {
 
     fn call(&mut self, request: Request<CopyRequest>) -> Self::Future {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(node.copy(request.into_inner()).await?)) })
+        Box::pin(async move {
+            reach(Call::Copy)?;
+            let reply = node.copy(request.into_inner()).await?;
+            answer(Call::Copy)?;
+            Ok(Response::new(reply))
+        })
     }
 }
 
@@ -128,6 +148,49 @@ impl ServerStreamingService<FileOpen> for FileMethod {
 
     fn call(&mut self, request: Request<FileOpen>) -> Self::Future {
         let node = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Response::new(node.file(request.into_inner()))) })
+        Box::pin(async move {
+            reach(Call::File)?;
+            Ok(Response::new(cut(Call::File, node.file(request.into_inner()))))
+        })
     }
+}
+
+/// Where a test loses a message before it is heard.
+fn reach(call: Call) -> Result<(), Status> {
+    if faults::loses(call, Moment::Before) { Err(lost()) } else { Ok(()) }
+}
+
+/// Where a test loses the answer.
+fn answer(call: Call) -> Result<(), Status> {
+    if faults::loses(call, Moment::After) { Err(lost()) } else { Ok(()) }
+}
+
+/// Where a test cuts a stream off, after its first message.
+fn cut<T: Send + 'static>(
+    call: Call,
+    stream: BoxStream<'static, Result<T, Status>>,
+) -> BoxStream<'static, Result<T, Status>> {
+    if !faults::loses(call, Moment::After) {
+        return stream;
+    }
+    stream.take(1).chain(futures::stream::once(async { Err(lost()) })).boxed()
+}
+
+/// What a client sees of a connection that breaks.
+fn lost() -> Status {
+    Status::unavailable("the connection is lost")
+}
+
+fn call_of(request: &ControlRequest) -> Option<Call> {
+    Some(match request.action.as_ref()? {
+        Action::Open(_) => Call::Open,
+        Action::Heartbeat(_) => Call::Heartbeat,
+        Action::RemoveSegments(_) => Call::Remove,
+        Action::AbandonWrite(_) => Call::Abandon,
+        Action::StoreCatalog(_) => Call::StoreCatalog,
+        Action::FetchCatalog(_) => Call::FetchCatalog,
+        Action::Inventory(_) => Call::Inventory,
+        Action::WriteDeletions(_) => Call::WriteDeletions,
+        Action::Rewrite(_) => Call::Rewrite,
+    })
 }
