@@ -157,7 +157,7 @@ pub fn storage_error(error: storage::error::Error) -> DataFusionError {
 }
 
 /// The code of a storage error.
-pub(crate) fn storage_code(error: &storage::error::Error) -> &'static str {
+pub fn storage_code(error: &storage::error::Error) -> &'static str {
     match error {
         storage::error::Error::Io { .. } if error.is_storage_full() => "53100",
         storage::error::Error::Io { .. } => "58030",

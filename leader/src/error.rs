@@ -82,6 +82,14 @@ pub enum Error {
         /// Why.
         reason: wlm::EndReason,
     },
+    /// The disk has failed under an earlier write: none is taken until a restart has looked at what is
+    /// there; the operator acts.
+    #[error("an earlier write could not be made durable")]
+    Fenced,
+    /// The disk has failed under a commit, in such a way that a restart may find it or not; the client
+    /// looks then.
+    #[error("it is not known whether the transaction was committed")]
+    CommitInDoubt(#[source] Box<Error>),
     /// A panic or a broken promise inside the server: a defect.
     #[error("internal error: {0}")]
     Internal(String),
@@ -212,6 +220,8 @@ pub mod code {
     pub const CONNECTION_FAILURE: &str = "08006";
     /// cannot_connect_now: a compute node is not there for this leader
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    /// transaction_resolution_unknown
+    pub const TRANSACTION_RESOLUTION_UNKNOWN: &str = "08007";
     /// io_error
     pub const IO_ERROR: &str = "58030";
     /// query_canceled
@@ -255,6 +265,8 @@ impl From<Error> for Report {
                 Report::error(sqlstate, format!("compute node {node}: {reason}"))
             }
             Error::Compute(compute::error::Error::Storage(error)) => Error::Storage(error).into(),
+            Error::Fenced => Report::error(SYNC_FAILED, Error::Fenced.to_string())
+                .with_hint("The server takes no writes until it is started again."),
             Error::Canceled => {
                 Report::error(code::QUERY_CANCELED, "canceling statement due to user request")
             }
@@ -269,7 +281,7 @@ impl From<Error> for Report {
             other => {
                 let text = chain(&other);
                 tracing::error!(error = text, "statement failed inside the server");
-                Report::error(code_of_io(&other), text)
+                Report::error(code_of_io(&other).to_owned(), text)
             }
         }
     }
@@ -311,25 +323,54 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
-/// 53100 when a disk is full, else XX000.
-fn code_of_io(error: &Error) -> &'static str {
+/// Whether a sync of the catalog file has failed.
+pub(crate) fn is_unsynced(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// What is wrong with a disk, as PostgreSQL says it (`errcode_for_file_access`); XX000 if it is no
+/// disk.
+fn code_of_io(error: &Error) -> &str {
+    match error {
+        Error::Storage(error) => return compute::error::storage_code(error),
+        Error::Compute(error) if error.sqlstate() != code::INTERNAL_ERROR => {
+            return error.sqlstate();
+        }
+        Error::CommitInDoubt(_) => return code::TRANSACTION_RESOLUTION_UNKNOWN,
+        _ => {}
+    }
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = next {
-        let full = match (cause.downcast_ref(), cause.downcast_ref::<rusqlite::Error>()) {
-            (Some(io), _) => {
-                let io: &std::io::Error = io;
-                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-                matches!(io.kind(), StorageFull | QuotaExceeded)
-            }
-            (None, Some(catalog)) => is_full(catalog),
-            (None, None) => false,
-        };
-        if full {
-            return code::DISK_FULL;
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return code_of_file_error(error);
+        }
+        if let Some(error) = cause.downcast_ref::<rusqlite::Error>() {
+            return code_of_catalog_error(error);
         }
         next = cause.source();
     }
     code::INTERNAL_ERROR
+}
+
+/// 53100 when a disk or a quota is full, else 58030.
+fn code_of_file_error(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => code::DISK_FULL,
+        _ => code::IO_ERROR,
+    }
+}
+
+fn code_of_catalog_error(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    match error.sqlite_error_code() {
+        Some(DiskFull) => code::DISK_FULL,
+        Some(SystemIoFailure) if is_unsynced(error) => SYNC_FAILED,
+        Some(SystemIoFailure | CannotOpen) => code::IO_ERROR,
+        _ => code::INTERNAL_ERROR,
+    }
 }
 
 fn sql_report(error: sql::Error) -> Report {
@@ -409,9 +450,7 @@ fn engine_report(error: &DataFusionError) -> Report {
             sql_report(sql::Error::from(DataFusionError::Plan(text.clone())))
         }
         DataFusionError::SQL(inner, _) => Report::error(code::SYNTAX_ERROR, inner.to_string()),
-        DataFusionError::IoError(inner) if inner.kind() == std::io::ErrorKind::StorageFull => {
-            Report::error(code::DISK_FULL, "could not spill: the disk is full")
-        }
+        DataFusionError::IoError(inner) => file_report(inner),
         other => {
             tracing::error!(error = %other, "query failed inside the server");
             Report::error(code::INTERNAL_ERROR, message_of(other))
@@ -450,7 +489,23 @@ fn external_report(error: &(dyn std::error::Error + Send + Sync + 'static)) -> R
     }
     let text = chain(error);
     tracing::error!(error = text, "query failed inside the server");
-    Report::error(code::INTERNAL_ERROR, text)
+    let code = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(error), _) => compute::error::storage_code(error),
+        (None, Some(error)) => code_of_file_error(error),
+        (None, None) => code::INTERNAL_ERROR,
+    };
+    Report::error(code, text)
+}
+
+/// A spill file that could not be written or read.
+fn file_report(error: &std::io::Error) -> Report {
+    match code_of_file_error(error) {
+        code::DISK_FULL => Report::error(code::DISK_FULL, "could not spill: the disk is full"),
+        code => {
+            tracing::error!(%error, "query failed inside the server");
+            Report::error(code, error.to_string())
+        }
+    }
 }
 
 fn arrow_report(error: &ArrowError) -> Report {
@@ -463,6 +518,7 @@ fn arrow_report(error: &ArrowError) -> Report {
             Report::error(code::INVALID_TEXT_REPRESENTATION, text.clone())
         }
         ArrowError::ExternalError(inner) => external_report(inner.as_ref()),
+        ArrowError::IoError(_, inner) => file_report(inner),
         other => {
             tracing::error!(error = %other, "query failed inside the server");
             Report::error(code::INTERNAL_ERROR, other.to_string())
@@ -479,5 +535,55 @@ fn schema_report(error: &SchemaError) -> Report {
             Report::error("42702", format!("column reference \"{}\" is ambiguous", field.name))
         }
         other => Report::error("42701", other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+    use std::io;
+
+    // As Linux numbers them.
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+
+    fn code(error: impl Into<Error>) -> String {
+        Report::from(error.into()).sqlstate.into_owned()
+    }
+
+    fn catalog(number: i32) -> Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(number), None).into()
+    }
+
+    #[test]
+    fn what_a_disk_does_has_a_code() {
+        for (number, expected) in [(EIO, "58030"), (ENOSPC, "53100")] {
+            let source = || io::Error::from_raw_os_error(number);
+            let storage = || storage::error::Error::Io {
+                action: "write",
+                path: "/data/1".into(),
+                source: source(),
+            };
+            assert_eq!(code(storage()), expected);
+            assert_eq!(code(compute::error::Error::Storage(storage())), expected);
+            assert_eq!(code(DataFusionError::External(Box::new(storage()))), expected);
+            assert_eq!(code(Error::Io { action: "use".into(), source: source() }), expected);
+            assert_eq!(code(DataFusionError::IoError(source())), expected);
+            let arrow = ArrowError::IoError("spill".into(), source());
+            assert_eq!(code(DataFusionError::ArrowError(Box::new(arrow), None)), expected);
+            let unsynced =
+                || storage::error::Error::SyncFailed { path: "/data/1".into(), source: source() };
+            assert_eq!(code(unsynced()), SYNC_FAILED);
+            assert!(Error::from(unsynced()).is_sync_failure());
+        }
+        assert_eq!(code(catalog(ffi::SQLITE_FULL)), "53100");
+        assert_eq!(code(catalog(ffi::SQLITE_IOERR_WRITE)), "58030");
+        assert_eq!(code(catalog(ffi::SQLITE_CANTOPEN)), "58030");
+        assert_eq!(code(catalog(ffi::SQLITE_IOERR_FSYNC)), SYNC_FAILED);
+        assert_eq!(code(catalog(ffi::SQLITE_CONSTRAINT)), "XX000");
+        let in_doubt = Error::CommitInDoubt(Box::new(catalog(ffi::SQLITE_IOERR_FSYNC)));
+        assert_eq!(code(in_doubt), "08007");
+        assert_eq!(code(Error::Fenced), SYNC_FAILED);
     }
 }

@@ -199,13 +199,14 @@ impl TransactionManager {
     fn note_reserved(&self, end: u64, ahead: u64) -> Result<()> {
         let mut log = self.log.lock();
         if self.fenced.load(Ordering::Relaxed) {
-            return Err(Self::fenced());
+            return Err(Error::Fenced);
         }
         // Another reservation may have noted enough meanwhile.
         if self.reserved_segments.load(Ordering::Acquire) < end {
             let reserved = end.saturating_add(ahead);
             let next = NextIds { segment: reserved, ..self.next_ids() };
-            let record = log.note_next_ids(next)?;
+            let record =
+                log.note_next_ids(next).inspect_err(|error| self.fence_unless_full(error))?;
             self.copy(&mut log, &record);
             faults::point(Place::IdsNoted);
             self.reserved_segments.store(reserved, Ordering::Release);
@@ -302,6 +303,14 @@ impl TransactionManager {
         }
     }
 
+    /// Writes nothing more to the log after it could not be written, but for want of space: then
+    /// SQLite has rolled back, and all is as it was.
+    fn fence_unless_full(&self, error: &Error) {
+        if !is_full(error) && !self.fenced.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the catalog could not be written; no more writes");
+        }
+    }
+
     /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
     /// begun it runs to its end, whether or not the caller waits.
     pub(super) async fn commit(self: &Arc<Self>, xid: Xid, pending: PendingChanges) -> Result<()> {
@@ -385,10 +394,6 @@ impl TransactionManager {
             return Err(Error::statement(code::CANNOT_CONNECT_NOW, message));
         }
         Ok(())
-    }
-
-    fn fenced() -> Error {
-        Error::Internal("an earlier write could not be made durable; restart the server".into())
     }
 
     /// Has the segments removed that a transaction both wrote and took away again.
@@ -486,11 +491,16 @@ fn is_full(error: &Error) -> bool {
     matches!(error, Error::Catalog(error) if crate::error::is_full(error))
 }
 
+/// Whether the catalog could not be synced.
+fn is_unsynced(error: &Error) -> bool {
+    matches!(error, Error::Catalog(error) if crate::error::is_unsynced(error))
+}
+
 fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     let manager = Arc::clone(&pending.manager);
     let mut log = manager.log.lock();
     if manager.fenced.load(Ordering::Relaxed) {
-        return Err(TransactionManager::fenced());
+        return Err(Error::Fenced);
     }
     manager.check_not_replaced()?;
     // The log is held: what is true now is so until this commit.
@@ -523,7 +533,9 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
         Err(error) => {
             tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
             manager.fenced.store(true, Ordering::Relaxed);
-            return Err(error);
+            // A commit that was written and not synced is found by a restart, or is not.
+            let is_gone = !is_unsynced(&error) && matches!(log.has_committed(xid), Ok(false));
+            return Err(if is_gone { error } else { Error::CommitInDoubt(Box::new(error)) });
         }
     }
     // Whoever was replaced while it copied must not say that it has committed.
