@@ -138,7 +138,8 @@ impl Node {
             let nodes = config.layout.nodes();
             return Err(Error::NoSuchNode { node: config.node, nodes });
         }
-        for slice in 0..config.layout.slices() {
+        // From the last one, so that a start that fails does not leave a smaller number of them.
+        for slice in (0..config.layout.slices()).rev() {
             let directory = slice_dir(&config.data_dir, slice);
             config.io.create_directory(&directory)?;
             for file in config.io.list(&directory)? {

@@ -1,32 +1,27 @@
-//! Small files that the server makes for itself: keys, passwords, the shape of a cluster. Only the
-//! operator can read them, and each is there whole and durably, or not at all.
+//! Small files of the server itself, such as keys: readable by the operator only, and whole. One that is
+//! there has all that it was to hold; what a crash or a full disk leaves has another name.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{ErrorKind, Result, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use storage::io::temporary_path;
 
-/// Writes such a file; what had its name before is gone.
-///
-/// # Errors
-/// When the disk refuses. There is then what there was, or all of the new file.
-pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Writes the file durably. On an error the file before it is there, or none.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let temporary = temporary_path(path);
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written = write_temporary(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // It has failed already, and what is left is written over by the next try.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     sync_directory(directory_of(path))
 }
 
 /// Makes a directory and its missing parents, durably. One that is there is fine.
-///
-/// # Errors
-/// When the disk refuses.
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -34,13 +29,13 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     make_directory(parent)?;
     match fs::create_dir(path) {
         // Somebody else was quicker.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made?,
     }
     sync_directory(parent)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+fn sync_directory(path: &Path) -> Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -51,24 +46,34 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
+fn write_temporary(path: &Path, text: &str) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_and_only_the_operator_can_read_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let folder = directory.path().join("a/b/c");
+    fn a_file_that_cannot_be_written_leaves_the_one_before() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        make_directory(&folder.path().join("a/b")).unwrap();
+        let folder = folder.path().join("a/b");
         make_directory(&folder).unwrap();
-        make_directory(&folder).unwrap();
-        let path = folder.join("file");
-        write(&path, "first, and longer").unwrap();
-        write(&path, "second").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        let path = folder.join("key");
+        write(&path, "one").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left");
-        assert!(write(&folder, "a directory has the name").is_err());
+        // A directory in the way of the temporary file.
+        fs::create_dir(temporary_path(&path)).unwrap();
+        write(&path, "two").unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        fs::remove_dir(temporary_path(&path)).unwrap();
+        write(&path, "three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     }
 }

@@ -102,12 +102,14 @@ pub fn slices_made_with(data_dir: &Path, nodes: usize) -> Result<Option<usize>> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
-    let mut slices = 0;
+    // The last slice is made first: where it is, a first start knew how many there shall be.
+    let mut slices = None;
     for entry in entries {
         let name = entry.map_err(io)?.file_name();
-        slices += usize::from(name.to_string_lossy().starts_with("slice_"));
+        let slice = name.to_str().and_then(|name| name.strip_prefix("slice_")?.parse().ok());
+        slices = slices.max(slice.map(|slice: usize| slice + 1));
     }
-    Ok((slices > 0).then_some(slices))
+    Ok(slices)
 }
 
 /// In which the shape of a cluster is kept.
@@ -284,5 +286,24 @@ impl Process {
                 child.wait().await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_start_that_failed_has_not_changed_how_many_slices_there_are() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(slices_made_with(data.path(), 1).unwrap(), None);
+        let slice = |number: usize| data.path().join(format!("node0/slice_{number}"));
+        std::fs::create_dir_all(data.path().join("node0/spill")).unwrap();
+        assert_eq!(slices_made_with(data.path(), 1).unwrap(), None);
+        // It had made the last one of four.
+        std::fs::create_dir(slice(3)).unwrap();
+        assert_eq!(slices_made_with(data.path(), 1).unwrap(), Some(4));
+        (0..3).for_each(|number| std::fs::create_dir(slice(number)).unwrap());
+        assert_eq!(slices_made_with(data.path(), 1).unwrap(), Some(4));
     }
 }
