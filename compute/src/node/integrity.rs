@@ -8,7 +8,7 @@ use storage::deletion_vector::DeletionVector;
 use storage::error::{Error, Result};
 use storage::ids::{ColumnId, SegmentId, SliceId};
 use storage::io::DamagedFile;
-use storage::verify::{Depth, Place, verify_segment};
+use storage::verify::{Depth, Place, Problem, ProblemKind, verify_segment};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::file::{is_temporary, parse_file_name};
@@ -84,14 +84,25 @@ impl Node {
             FileInfo::Segment(info) => {
                 let problems = verify_segment(Arc::clone(self.io()), path, info, Depth::Values);
                 if let Some(problem) = problems.into_iter().next() {
-                    let (path, place) = (path.to_owned(), problem.place);
-                    return Err(Error::Corrupt { path, place, reason: problem.reason });
+                    return Err(read_back(problem));
                 }
             }
             FileInfo::Deletions(info) => DeletionVector::verify(self.io().as_ref(), path, info)?,
         }
         self.note_scrub(|status| status.writes_verified += 1);
         Ok(())
+    }
+}
+
+/// What was found in a file that was read back, as an error.
+fn read_back(problem: Problem) -> Error {
+    let Problem { path, place, kind, reason, .. } = problem;
+    match kind {
+        ProblemKind::Damaged => Error::Corrupt { path, place, reason },
+        ProblemKind::Unreadable => {
+            let source = std::io::Error::other(reason);
+            Error::Io { action: "read back", path, source }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use datafusion::common::DataFusionError;
 use storage::error::Result;
-use storage::io::{Io, OutputFile};
+use storage::io::{CallKind, Fault, FaultEffect, FaultyIo, Io, OutputFile};
 
 use super::fixture::*;
 use crate::error::{message, sqlstate};
@@ -182,4 +182,25 @@ async fn what_is_read_back_after_a_write_is_what_was_written() {
     let fixture = Fixture::with_integrity(1, config, |io| io);
     table(&fixture).await;
     assert_eq!(fixture.node.scrub_status().writes_verified, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_back_is_not_taken_for_damage() {
+    let unreadable = Fault {
+        kind: Some(CallKind::ReadAt),
+        call: 0,
+        lasting: false,
+        effect: FaultEffect::Nothing,
+        os_error: 5,
+    };
+    let config = IntegrityConfig { verify_writes_percent: 100, ..quick() };
+    let faulty = |io| Arc::new(FaultyIo::new(io, unreadable)) as Arc<dyn Io>;
+    let fixture = Fixture::with_integrity(1, config, faulty);
+    let empty = fixture.empty_table("t", &wide_schema(), Distribution::Even);
+    let input = stream_of(&empty.arrow_schema, vec![wide_rows(&mut Random(4), 0, 5000)]);
+    let context = fixture.session().task_ctx();
+    let target = fixture.target(&empty);
+    let error = write_streams(&fixture.node, target, vec![input], context).await.err().unwrap();
+    assert_eq!(sqlstate(&error), Some("58030"), "{error}");
+    assert_eq!(fixture.file_count(), 0);
 }
