@@ -24,7 +24,7 @@ use super::{
     Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, Snapshot, TableColumn, TableEntry,
     constraint,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 
 pub use rebuild::rebuild;
 
@@ -141,7 +141,22 @@ impl CatalogLog {
                 return Err(Error::CatalogDamaged(text));
             }
         }
+        log.settle()?;
         Ok(log)
+    }
+
+    /// Has everything in the file itself, durably. Of a process that ended after a failed sync the
+    /// write-ahead log may be in the system's memory and not on the disk, and nothing shows it: what
+    /// was read must not be taken for durable.
+    fn settle(&self) -> Result<()> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        match self.connection.query_row(sql, [], |_| Ok(())) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "the write-ahead log stays as it is");
+                Ok(())
+            }
+            settled => Ok(settled?),
+        }
     }
 
     fn format_version(&self) -> Result<Option<i64>> {
