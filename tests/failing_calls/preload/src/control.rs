@@ -83,7 +83,11 @@ fn map() -> Option<Page> {
 
 /// Counts a call that is none of [`decide_open`]'s, and says what becomes of it.
 pub(crate) fn decide(kind: CallKind, name: &CStr, place: &Place<'_>) -> Decision {
-    let takes_space = matches!(kind, CallKind::MakeDirectory);
+    // A directory that is there already is found so before anybody looks for space.
+    let takes_space = match (kind, place) {
+        (CallKind::MakeDirectory, Place::Path(path)) => tracked::is_missing(libc::AT_FDCWD, path),
+        _ => false,
+    };
     decide_call(kind, takes_space, name, place)
 }
 

@@ -178,6 +178,17 @@ pub unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     next!(c"close" as fn(c_int) -> c_int; descriptor)
 }
 
+/// Closes the descriptor behind the directory without a call of [`close`].
+///
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn closedir(directory: *mut DIR) -> c_int {
+    // SAFETY: the caller's open directory.
+    tracked::closed(unsafe { libc::dirfd(directory) });
+    next!(c"closedir" as fn(*mut DIR) -> c_int; directory)
+}
+
 /// Decides over a write and makes it, or half of it, by `write`.
 fn write_with(
     name: &'static CStr,
