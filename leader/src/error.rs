@@ -132,7 +132,12 @@ impl Error {
             Self::Compute(compute::error::Error::Storage(error)) => is_failed_sync(error),
             Self::Compute(compute::error::Error::Write { sqlstate, .. }) => sqlstate == SYNC_FAILED,
             Self::DataFusion(error) => {
-                sql::error::raised(error).is_some_and(|(code, _)| code == SYNC_FAILED)
+                let stored = match error.find_root() {
+                    DataFusionError::External(inner) => inner.downcast_ref(),
+                    _ => None,
+                };
+                stored.is_some_and(is_failed_sync)
+                    || sql::error::raised(error).is_some_and(|(code, _)| code == SYNC_FAILED)
             }
             _ => false,
         }
@@ -354,11 +359,18 @@ fn code_of_io(error: &Error) -> &str {
     code::INTERNAL_ERROR
 }
 
-/// 53100 when a disk or a quota is full, else 58030.
+/// 53100 when a disk or a quota is full, 58030 for what else the operating system says of a file; XX000
+/// for what it does not say, such as bytes that nobody can read, or says of a connection.
 fn code_of_file_error(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+        NetworkUnreachable, NotConnected, QuotaExceeded, StorageFull, TimedOut,
+    };
     match error.kind() {
         StorageFull | QuotaExceeded => code::DISK_FULL,
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable
+        | NetworkUnreachable | NotConnected | TimedOut => code::INTERNAL_ERROR,
+        _ if error.raw_os_error().is_none() => code::INTERNAL_ERROR,
         _ => code::IO_ERROR,
     }
 }

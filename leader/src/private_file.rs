@@ -8,7 +8,8 @@ use std::path::Path;
 
 use storage::io::temporary_path;
 
-/// Writes the file durably. On an error the file before it is there, or none.
+/// Writes the file durably. On an error the file before it is there, or none, or this one without
+/// being durable.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let temporary = temporary_path(path);
     let written = write_temporary(&temporary, text).and_then(|()| fs::rename(&temporary, path));
@@ -20,19 +21,23 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     sync_directory(directory_of(path))
 }
 
-/// Makes a directory and its missing parents, durably. One that is there is fine.
+/// Makes a directory and its missing parents, durably. One that is there is fine; whoever made it
+/// may not have come to make its name durable.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let parent = directory_of(path);
-    make_directory(parent)?;
-    match fs::create_dir(path) {
-        // Somebody else was quicker.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made?,
+    if !path.is_dir() {
+        make_directory(parent)?;
+        match fs::create_dir(path) {
+            // Somebody else was quicker.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
     }
-    sync_directory(parent)
+    match sync_directory(parent) {
+        // A parent that only others may read is theirs.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
 }
 
 fn sync_directory(path: &Path) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Deletion vectors of a node: written for the leader's commit, and laid over segments for scans.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use faults::Defect;
@@ -60,12 +61,12 @@ impl Node {
             return Ok(DeletionsOutcome::Conflict);
         }
         let rows = match faults::planted(Defect::DeleteNextRow) {
-            true => next_rows(&new.rows),
-            false => RowSet::clone(&new.rows),
+            true => Cow::Owned(next_rows(&new.rows)),
+            false => Cow::Borrowed(new.rows.as_ref()),
         };
         let vector = match base {
             Some(base) => base.union(new.id, &rows),
-            None => DeletionVector::new(new.id, &new.segment, rows),
+            None => DeletionVector::new(new.id, &new.segment, rows.into_owned()),
         };
         let file = StoredFile::DeletionVector(new.segment.id, new.id);
         let path = self.file_path(table, new.slice, file);

@@ -6,6 +6,7 @@ mod inspect;
 mod rebuild;
 mod users;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,6 +118,8 @@ const FIRST_OID: u32 = 100_000;
 #[derive(Debug)]
 pub struct CatalogLog {
     connection: Connection,
+    /// Whether all that was there when it was opened is durable.
+    is_settled: bool,
 }
 
 impl CatalogLog {
@@ -128,7 +131,7 @@ impl CatalogLog {
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let mut log = Self { connection };
+        let mut log = Self { connection, is_settled: false };
         match log.format_version()? {
             None => log.create()?,
             Some(FORMAT_VERSION) => {}
@@ -141,22 +144,35 @@ impl CatalogLog {
                 return Err(Error::CatalogDamaged(text));
             }
         }
-        log.settle()?;
+        // SQLite does not tell when this fails for a log that it makes.
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| {
+            Error::Io { action: format!("sync {}", directory.display()), source }
+        })?;
+        match log.settle() {
+            Err(Error::Catalog(error)) if is_full(&error) => {
+                tracing::warn!(%error, "the write-ahead log stays as it is; nothing is written");
+            }
+            settled => settled?,
+        }
         Ok(log)
     }
 
-    /// Has everything in the file itself, durably. Of a process that ended after a failed sync the
-    /// write-ahead log may be in the system's memory and not on the disk, and nothing shows it: what
-    /// was read must not be taken for durable.
-    fn settle(&self) -> Result<()> {
-        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        match self.connection.query_row(sql, [], |_| Ok(())) {
-            Err(error) if is_full(&error) => {
-                tracing::warn!(%error, "the write-ahead log stays as it is");
-                Ok(())
+    /// Has everything in the file itself, durably, before anything is written. Of a process that ended
+    /// after a failed sync the write-ahead log may be in the system's memory and not on the disk, and
+    /// nothing shows it: what was read must not be taken for durable, and what follows it would be
+    /// lost with it.
+    fn settle(&mut self) -> Result<()> {
+        if !self.is_settled {
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let is_busy: bool = self.connection.query_row(sql, [], |row| row.get(0))?;
+            if is_busy {
+                return Err(Error::Internal("somebody else reads the catalog".into()));
             }
-            settled => Ok(settled?),
+            self.is_settled = true;
         }
+        Ok(())
     }
 
     fn format_version(&self) -> Result<Option<i64>> {
@@ -236,6 +252,7 @@ impl CatalogLog {
 
     /// Writes in one SQLite transaction, which gets the next number.
     fn write(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<LogRecord> {
+        self.settle()?;
         let transaction = self.connection.transaction()?;
         let mut writer = Writer { transaction: &transaction, statements: String::new() };
         work(&mut writer)?;

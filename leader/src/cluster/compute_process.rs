@@ -1,6 +1,5 @@
 //! The process `blueshift compute`: a node behind its cluster port, until it is told to stop.
 
-use std::io::Read as _;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -85,8 +84,8 @@ fn stop_with_supervisor(stop: &CancellationToken) {
     // A thread of its own, which lives as long as the process: the runtime would wait at its end for
     // a read of its own, and a node that cannot start would stay instead of being started again.
     std::thread::spawn(move || {
-        let mut bytes = [0; 64];
-        while let Ok(1..) = std::io::stdin().read(&mut bytes) {}
+        // It ends with the end of the input.
+        let _ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         stop.cancel();
     });
 }
