@@ -19,17 +19,20 @@ const FREE_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) struct Disk {
     image: PathBuf,
     mount: PathBuf,
+    options: &'static str,
     mounted: bool,
 }
 
 impl Disk {
-    /// An empty disk of that size in a directory.
-    pub(crate) fn new(directory: &Path, bytes: u64) -> Disk {
+    /// An empty disk of that size in a directory. A forgetful one keeps no order between data and
+    /// names: ext4 forgives some missing syncs otherwise.
+    pub(crate) fn new(directory: &Path, bytes: u64, forgetful: bool) -> Disk {
         let (image, mount) = (directory.join("disk.img"), directory.join("disk"));
         File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir_all(&mount).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
-        let mut disk = Disk { image, mount, mounted: false };
+        let options = if forgetful { "loop,noauto_da_alloc,data=writeback" } else { "loop" };
+        let mut disk = Disk { image, mount, options, mounted: false };
         disk.mount();
         disk
     }
@@ -40,7 +43,7 @@ impl Disk {
     }
 
     fn mount(&mut self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount));
+        run(Command::new("mount").args(["-o", self.options]).arg(&self.image).arg(&self.mount));
         self.mounted = true;
     }
 

@@ -93,6 +93,7 @@ async fn run() -> Tally {
     for (at, text) in model::objects().into_iter().enumerate() {
         store.put(&format!("rows/{at}"), text);
     }
+    round::check_that_it_can_die(&store);
     let mut tally = Tally::default();
     let begun = Instant::now();
     let mut clusters = 0;
@@ -118,6 +119,13 @@ async fn run() -> Tally {
                 victim.keep();
                 break;
             }
+        }
+        if !victim.is_kept()
+            && let Err(complaint) = victim.finish().await
+        {
+            tally.failed += 1;
+            println!("FAILED, {count} nodes, {death:?}, at its end: {complaint}");
+            victim.keep();
         }
         println!(
             "{:6} s: {} kills, {} cuts, {} failed",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use faults::Place;
 use rand::rngs::StdRng;
@@ -16,14 +16,19 @@ use crate::disk::Disk;
 use crate::model::{Model, SHARED, Table};
 use crate::object_store::ObjectStore;
 use crate::server::{Server, kill};
-use crate::worker::{Shared, Told, Worker, look, observe, steps};
+use crate::worker::{Shared, Told, Worker, look, observe, rows, shared_rows, steps};
 
-const WORKERS: usize = 3;
+/// Sessions that change tables.
+pub(crate) const WORKERS: usize = 3;
 const DISK_BYTES: u64 = 1 << 30;
 /// How long work goes on at most before the death that comes at no named place.
 const WORK_MAX: Duration = Duration::from_millis(600);
 /// How long a named place may let wait for itself.
 const PLACE_WAIT: Duration = Duration::from_millis(2500);
+/// By how much the time of a file may be behind that of the clock.
+const CLOCK_TICK: Duration = Duration::from_millis(12);
+/// In which copies must be whole again.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// Passes of a place before the one that counts, at most.
 const PASSES_MAX: u64 = 40;
 
@@ -48,13 +53,17 @@ pub(crate) struct Victim {
     told: Vec<Told>,
     seen: BTreeMap<usize, i64>,
     is_made: bool,
+    /// When a node was killed while the others went on.
+    killed: Option<SystemTime>,
 }
 
 impl Victim {
     /// One that has not run yet.
     pub(crate) fn new(nodes: usize, death: Death, store: &ObjectStore, seed: u64) -> Victim {
         let directory = tempfile::Builder::new().prefix("blueshift-crash-").tempdir().unwrap();
-        let disk = (death == Death::Cut).then(|| Disk::new(directory.path(), DISK_BYTES));
+        let forgetful = seed % 2 == 0;
+        let disk =
+            (death == Death::Cut).then(|| Disk::new(directory.path(), DISK_BYTES, forgetful));
         let data = disk.as_ref().map_or(directory.path(), Disk::path).join("data");
         let mut arguments = vec!["--slices".to_owned(), "2".to_owned()];
         if nodes > 1 {
@@ -72,6 +81,7 @@ impl Victim {
             told: Vec::new(),
             seen: BTreeMap::new(),
             is_made: false,
+            killed: None,
         }
     }
 
@@ -81,6 +91,11 @@ impl Victim {
         if let Some(directory) = self.directory.take() {
             println!("kept: {}", directory.keep().display());
         }
+    }
+
+    /// Whether its files were left.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.directory.is_none()
     }
 
     pub(crate) fn last_words(&self) -> String {
@@ -104,21 +119,20 @@ impl Victim {
         if self.server.is_started() {
             self.end();
         }
-        let started = self.server.start(environment.as_slice());
-        if started.is_err() && !self.server.mark().exists() {
-            return started.map_err(|why| format!("it does not start: {why}"));
-        }
-        let place = match started {
+        let place = match self.server.start(environment.as_slice()) {
             Ok(()) => self.work_and_die(armed.is_some(), tally).await?,
             // It died on the way.
-            Err(_) => self.read_mark(),
+            Err(_) if self.leader_mark() => self.read_mark(),
+            Err(why) => return Err(format!("it does not start: {why}")),
         };
         self.end();
-        *tally.places.entry(place.unwrap_or_else(|| "anywhere".to_owned())).or_default() += 1;
-        for told in &self.told {
-            if let Some(complaint) = &told.complaint {
-                return Err(complaint.clone());
-            }
+        let place = place.unwrap_or_else(|| match armed {
+            Some(_) => "anywhere, the place was not reached".to_owned(),
+            None => "anywhere".to_owned(),
+        });
+        *tally.places.entry(place).or_default() += 1;
+        if let Some(line) = self.server.panic() {
+            return Err(line);
         }
         self.die_starting();
         // A node that died lacks what it has not copied since: only of one node all is there at once.
@@ -172,7 +186,7 @@ impl Victim {
             sql.push_str(&format!("INSERT INTO progress VALUES ({worker}, 0);"));
             let mut model = Model::default();
             model.tables.insert(SHARED.to_owned(), Table::default());
-            self.told.push(Told { before: model, after: None, next_name: 0, complaint: None });
+            self.told.push(Told::new(model, 0));
         }
         client.batch_execute(&sql).await.map_err(|error| format!("{error:?}"))?;
         self.is_made = true;
@@ -199,13 +213,13 @@ impl Victim {
                 next_name: told.next_name,
                 seed: self.random.next_u64(),
                 keys: Arc::clone(&self.keys),
-                errors_expected: self.nodes > 1 || self.death == Death::Cut,
             };
             workers.push(tokio::spawn(worker.run(address.clone(), Arc::clone(&shared))));
         }
         let observer = tokio::spawn(observe(address, Arc::clone(&shared)));
         let place = if armed { self.wait_for_place().await } else { self.wait_at_random().await };
         let node_died = place.is_some() && self.server.is_alive();
+        let died = self.server.mark_time().or(self.killed.take()).unwrap_or_else(SystemTime::now);
         if node_died && self.death == Death::Kill {
             // The others go on.
             tokio::time::sleep(Duration::from_millis(self.random.random_range(0..500))).await;
@@ -225,9 +239,18 @@ impl Victim {
         for worker in workers {
             told.push(worker.await.map_err(|error| format!("a worker failed: {error}"))?);
         }
+        let observed = observer.await.map_err(|error| format!("the observer failed: {error}"))?;
+        let troubles = told.iter_mut().flat_map(|told| std::mem::take(&mut told.troubles));
+        // The clock of a file's times ticks slowly.
+        let too_early = |(when, _): &(SystemTime, String)| *when + CLOCK_TICK < died;
+        let early = troubles.chain(observed.trouble).find(too_early).map(|(_, trouble)| trouble);
+        let complaints = told.iter_mut().filter_map(|told| told.complaint.take());
+        if let Some(complaint) = complaints.chain(observed.complaint).chain(early).next() {
+            return Err(complaint);
+        }
         self.told = told;
+        self.seen = observed.steps;
         tally.acknowledged += shared.acknowledged.load(Ordering::Relaxed);
-        self.seen = observer.await.map_err(|error| format!("the observer failed: {error}"))?;
         Ok(place)
     }
 
@@ -243,6 +266,12 @@ impl Victim {
         None
     }
 
+    /// Whether the leader is who died at its place.
+    fn leader_mark(&self) -> bool {
+        let text = std::fs::read_to_string(self.server.mark()).unwrap_or_default();
+        text.split_whitespace().nth(1).and_then(|id| id.parse().ok()) == self.server.id()
+    }
+
     fn read_mark(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.server.mark()).ok()?;
         Some(text.split_whitespace().next()?.to_owned())
@@ -253,6 +282,7 @@ impl Victim {
         tokio::time::sleep(self.random.random_range(Duration::ZERO..WORK_MAX)).await;
         let nodes = self.server.nodes();
         if self.death == Death::Kill && !nodes.is_empty() && self.random.random() {
+            self.killed = Some(SystemTime::now());
             kill(nodes[self.random.random_range(0..nodes.len())]);
             return Some("a node, anywhere".to_owned());
         }
@@ -268,6 +298,27 @@ impl Victim {
         if let Some(disk) = &mut self.disk {
             disk.restore();
         }
+    }
+
+    /// Lets it end in peace, with all copies where they have to be, and has everything checked.
+    ///
+    /// # Errors
+    /// Tells what is damaged or missing.
+    pub(crate) async fn finish(&mut self) -> Result<(), String> {
+        if self.nodes > 1 {
+            let client = self.client().await?;
+            let lacking =
+                "SELECT count(*) FROM stv_blueshift_replication WHERE under_replicated > 0";
+            let deadline = Instant::now() + WHOLE_WITHIN;
+            while rows(&client, lacking).await? != [["0"]] {
+                if Instant::now() > deadline {
+                    return Err("copies stay missing".to_owned());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        self.server.stop()?;
+        self.server.damage().map_or(Ok(()), |damage| Err(format!("verify says: {damage}")))
     }
 
     /// What a recovery has done does not matter to the next one.
@@ -299,8 +350,10 @@ impl Victim {
             }
         }
         self.seen.clear();
+        let mut shared = 0;
         for worker in 0..WORKERS {
-            let found = look(&client, worker, &self.told[worker]).await?;
+            let found = look(&client, worker).await?;
+            shared += found.tables[SHARED].rows.len() as u64;
             let told = &mut self.told[worker];
             match told.after.take() {
                 // What changes nothing tells nothing.
@@ -322,8 +375,22 @@ impl Victim {
                 }
             }
         }
+        let (counted, read) = shared_rows(&client).await?;
+        if (counted, read) != (shared, shared) {
+            return Err(format!(
+                "{SHARED} has {read} rows, counts {counted}, and should have {shared}"
+            ));
+        }
         Ok(())
     }
+}
+
+/// A server that knows no places would never die at one, and nobody would notice.
+pub(crate) fn check_that_it_can_die(store: &ObjectStore) {
+    let mut victim = Victim::new(1, Death::Kill, store, 0);
+    let nowhere = ("BLUESHIFT_FAULT_KILL", "nowhere:1".to_owned());
+    let started = victim.server.start(&[nowhere]);
+    assert!(started.is_err(), "BLUESHIFT_BINARY is built without the feature faults");
 }
 
 /// Where two models differ first.

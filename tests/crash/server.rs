@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -52,6 +52,22 @@ impl Server {
         self.outside.join("mark")
     }
 
+    /// When that was.
+    pub(crate) fn mark_time(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.mark()).and_then(|mark| mark.modified()).ok()
+    }
+
+    /// The number of its first process.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// A line of its log that tells of a panic.
+    pub(crate) fn panic(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().find(|line| line.contains("panicked at")).map(str::to_owned)
+    }
+
     fn log(&self) -> PathBuf {
         self.outside.join("log")
     }
@@ -78,7 +94,10 @@ impl Server {
                         return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err("it ended".to_owned()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.process.as_mut().unwrap().wait();
+                    return Err(format!("it ended: {status:?}"));
+                }
                 Err(RecvTimeoutError::Timeout) => return Err("it is not ready in time".to_owned()),
             }
         }
@@ -158,6 +177,26 @@ impl Server {
             assert!(Instant::now() < deadline, "a node does not die");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Asks it to end, and waits for it.
+    ///
+    /// # Errors
+    /// When it does not, or not in peace.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let asked = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        let deadline = Instant::now() + GONE_WITHIN;
+        let status = loop {
+            match process.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => return Err("it does not stop".to_owned()),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        self.process = None;
+        if status.success() { Ok(()) } else { Err(format!("it stopped with {status}")) }
     }
 
     /// Ends its first process, the leader, at once; nodes end some time after it.

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio_postgres::{Client, Config, Error, SimpleQueryMessage};
 
 use crate::model::{Maker, Model, SHARED, Table, Work};
+use crate::round::WORKERS;
 use crate::server::connect;
 
 /// A statement that takes longer hangs.
@@ -34,8 +35,17 @@ pub(crate) struct Told {
     /// What there is if the work whose end it does not know was done.
     pub(crate) after: Option<Work>,
     pub(crate) next_name: u32,
-    /// What should not have happened.
+    /// What should not have happened, whenever it did.
     pub(crate) complaint: Option<String>,
+    /// What is right only once something has died: when it happened, and what.
+    pub(crate) troubles: Vec<(SystemTime, String)>,
+}
+
+impl Told {
+    /// One who knows all of this model.
+    pub(crate) fn new(before: Model, next_name: u32) -> Told {
+        Told { before, after: None, next_name, complaint: None, troubles: Vec::new() }
+    }
 }
 
 /// How a statement failed.
@@ -51,7 +61,9 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.as_db_error() {
-            Some(error) => Failure::Refused(error.code().code().to_owned(), error.to_string()),
+            Some(error) => {
+                Failure::Refused(error.code().code().to_owned(), error.message().to_owned())
+            }
             None => Failure::Gone,
         }
     }
@@ -64,20 +76,19 @@ pub(crate) struct Worker {
     pub(crate) next_name: u32,
     pub(crate) seed: u64,
     pub(crate) keys: Arc<str>,
-    /// Whether the disk or nodes may fail under it, so that an error is no surprise.
-    pub(crate) errors_expected: bool,
 }
 
 impl Worker {
     /// Works until it is told to stop or the server is gone.
     pub(crate) async fn run(self, address: Config, shared: Arc<Shared>) -> Told {
-        let mut told = Told {
-            before: self.model.clone(),
-            after: None,
-            next_name: self.next_name,
-            complaint: None,
+        let mut told = Told::new(self.model.clone(), self.next_name);
+        let client = match connect(&address).await {
+            Ok(client) => client,
+            Err(error) => {
+                told.troubles.push((SystemTime::now(), format!("no session: {error}")));
+                return told;
+            }
         };
-        let Ok(client) = connect(&address).await else { return told };
         let mut random = StdRng::seed_from_u64(self.seed);
         while !shared.stops.load(Ordering::Relaxed) {
             let mut maker = Maker {
@@ -104,6 +115,7 @@ impl Worker {
             };
             match failure {
                 Failure::Gone => {
+                    told.troubles.push((SystemTime::now(), format!("a session ended: {sql}")));
                     told.after = (at == last).then_some(work);
                     return false;
                 }
@@ -113,12 +125,10 @@ impl Worker {
                     return false;
                 }
                 Failure::Refused(code, message) => {
-                    if !self.is_expected(&code, &message) {
-                        told.complaint = Some(format!("{code} {message}: {sql}"));
-                        told.after = (at == last).then_some(work);
-                        return false;
+                    if !is_conflict(&code, &message) {
+                        told.troubles.push((SystemTime::now(), format!("{code} {message}: {sql}")));
                     }
-                    if self.errors_expected && at == last && is_unclear(&code) {
+                    if at == last && is_unclear(&code) {
                         told.after = Some(work);
                         return false;
                     }
@@ -135,17 +145,17 @@ impl Worker {
         shared.acknowledged.fetch_add(1, Ordering::Relaxed);
         true
     }
-
-    /// Losing against another transaction, or the loss of a disk or node.
-    fn is_expected(&self, code: &str, message: &str) -> bool {
-        let is_conflict = code == "40P01" || code == "XX000" && message.contains("1023");
-        is_conflict || self.errors_expected
-    }
 }
 
-/// Whether nobody knows what has become of what was asked: the disk failed under the commit.
+/// Losing against another transaction.
+fn is_conflict(code: &str, message: &str) -> bool {
+    code == "40P01" || (code, message) == ("XX000", "1023")
+}
+
+/// Whether the server says that nobody knows what has become of what was asked: the disk failed under
+/// the commit, or another leader has taken over. Every other error means that nothing of it is there.
 fn is_unclear(code: &str) -> bool {
-    matches!(code, "58030" | "XX000" | "XX001" | "53100" | "57P03")
+    matches!(code, "08007" | "57P03")
 }
 
 async fn ask(client: &Client, sql: &str) -> Result<(), Failure> {
@@ -156,24 +166,56 @@ async fn ask(client: &Client, sql: &str) -> Result<(), Failure> {
 }
 
 /// What a session sees of `progress`, again and again: nobody may see what can still be lost.
-pub(crate) async fn observe(address: Config, shared: Arc<Shared>) -> BTreeMap<usize, i64> {
-    let mut seen = BTreeMap::new();
-    let Ok(client) = connect(&address).await else { return seen };
+pub(crate) async fn observe(address: Config, shared: Arc<Shared>) -> Observed {
+    let mut observed = Observed::default();
+    let Ok(client) = connect(&address).await else { return observed };
     while !shared.stops.load(Ordering::Relaxed) {
-        let Ok(steps) = steps(&client).await else { break };
+        let steps = match steps(&client).await {
+            Ok(steps) => steps,
+            Err(error) => {
+                observed.trouble = Some((SystemTime::now(), error));
+                break;
+            }
+        };
         if shared.is_cut.load(Ordering::SeqCst) {
             break;
         }
-        seen = steps;
+        for (worker, step) in &steps {
+            let before = observed.steps.get(worker).copied().unwrap_or(0);
+            if *step < before {
+                observed.complaint = Some(format!("worker {worker} went from {before} to {step}"));
+            }
+        }
+        observed.steps = steps;
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-    seen
+    observed
 }
 
-/// The steps of all workers.
+/// What a session has seen that only reads.
+#[derive(Default)]
+pub(crate) struct Observed {
+    pub(crate) steps: BTreeMap<usize, i64>,
+    pub(crate) complaint: Option<String>,
+    pub(crate) trouble: Option<(SystemTime, String)>,
+}
+
+/// The steps of all workers; each has one row.
 pub(crate) async fn steps(client: &Client) -> Result<BTreeMap<usize, i64>, String> {
     let rows = rows(client, "SELECT w, step FROM progress").await?;
-    Ok(rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect())
+    let steps: BTreeMap<usize, i64> =
+        rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect();
+    if steps.len() != rows.len() || rows.len() != WORKERS {
+        return Err(format!("progress holds {rows:?}"));
+    }
+    Ok(steps)
+}
+
+/// The number of rows of all workers in the shared table, as it is counted and as they are read.
+pub(crate) async fn shared_rows(client: &Client) -> Result<(u64, u64), String> {
+    let counted = rows(client, &format!("SELECT count(*) FROM {SHARED}")).await?;
+    let read = rows(client, &format!("SELECT w, n FROM {SHARED}")).await?;
+    Ok((number(&counted[0][0]), read.len() as u64))
 }
 
 /// The names of a worker's tables.
@@ -188,53 +230,56 @@ async fn names(client: &Client, worker: usize) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// Tells of an error of the server, and of rows that nobody wrote.
-pub(crate) async fn look(client: &Client, worker: usize, told: &Told) -> Result<Model, String> {
+pub(crate) async fn look(client: &Client, worker: usize) -> Result<Model, String> {
     let mut found = Model { step: steps(client).await?[&worker], ..Model::default() };
     let mut names = names(client, worker).await?;
     names.push(SHARED.to_owned());
     for name in names {
-        let known = told.before.tables.get(&name);
-        let known = known.or_else(|| told.after.as_ref()?.after.tables.get(&name));
-        let most = told.after.as_ref().and_then(|work| work.after.tables.get(&name));
-        // A column more than is known may be there.
-        let most = most.map_or(0, |table| table.added).max(known.map_or(0, |table| table.added));
-        let table = look_at(client, worker, &name, most).await?;
+        let table = look_at(client, worker, &name).await?;
         found.tables.insert(name, table);
     }
     Ok(found)
 }
 
-async fn look_at(
-    client: &Client,
-    worker: usize,
-    name: &str,
-    added_most: usize,
-) -> Result<Table, String> {
-    let own = if name == SHARED { format!(" WHERE w = {worker}") } else { String::new() };
-    for added in (0..=added_most).rev() {
-        let columns: String = (0..added).map(|number| format!(", c{number}")).collect();
-        let sql = format!("SELECT n, v, s{columns} FROM {name}{own}");
-        let rows = match rows(client, &sql).await {
-            Ok(rows) => rows,
-            Err(error) if added > 0 && error.starts_with("42703") => continue,
-            Err(error) => return Err(format!("{error}: {sql}")),
-        };
-        let mut table = Table { added, ..Table::default() };
-        for row in rows {
-            let key: i64 = number(&row[0]);
-            let values = (number(&row[1]), number(row[2].trim_start_matches('s')));
-            for (at, value) in row[3..].iter().enumerate() {
-                if *value != at.to_string() {
-                    return Err(format!("{name} has {value} in the column that is always {at}"));
-                }
-            }
-            if table.rows.insert(key, values).is_some() {
-                return Err(format!("{name} has the row {key} twice"));
+async fn look_at(client: &Client, worker: usize, name: &str) -> Result<Table, String> {
+    let (own, first) = match name {
+        SHARED => (format!(" WHERE w = {worker}"), 1),
+        _ => (String::new(), 0),
+    };
+    let columns = columns(client, name).await?;
+    let added = columns.len().checked_sub(3 + first).ok_or("columns are missing")?;
+    let known = ["n", "v", "s"].map(str::to_owned).into_iter();
+    let expected = known.chain((0..added).map(|number| format!("c{number}")));
+    if !expected.eq(columns[first..].iter().cloned()) {
+        return Err(format!("{name} has the columns {columns:?}"));
+    }
+    let rows = rows(client, &format!("SELECT * FROM {name}{own}")).await?;
+    let counted = self::rows(client, &format!("SELECT count(*) FROM {name}{own}")).await?;
+    if counted[0][0] != rows.len().to_string() {
+        return Err(format!("{name} has {} rows and counts {counted:?}", rows.len()));
+    }
+    let mut table = Table { added, ..Table::default() };
+    for row in rows {
+        let row = &row[first..];
+        let key: i64 = number(&row[0]);
+        let values = (number(&row[1]), number(row[2].trim_start_matches('s')));
+        for (at, value) in row[3..].iter().enumerate() {
+            if *value != at.to_string() {
+                return Err(format!("{name} has {value} in the column that is always {at}"));
             }
         }
-        return Ok(table);
+        if table.rows.insert(key, values).is_some() {
+            return Err(format!("{name} has the row {key} twice"));
+        }
     }
-    unreachable!("without further columns it returns")
+    Ok(table)
+}
+
+/// The names of a table's columns.
+async fn columns(client: &Client, name: &str) -> Result<Vec<String>, String> {
+    let sql = format!("SELECT * FROM {name} LIMIT 0");
+    let described = client.prepare(&sql).await.map_err(|error| format!("{error:?}: {sql}"))?;
+    Ok(described.columns().iter().map(|column| column.name().to_owned()).collect())
 }
 
 fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -242,7 +287,7 @@ fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 }
 
 /// The rows of a query, each value as text.
-async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, String> {
+pub(crate) async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, String> {
     let asked = tokio::time::timeout(ANSWER_WITHIN, client.simple_query(sql)).await;
     let messages = match asked {
         Ok(Ok(messages)) => messages,
