@@ -119,7 +119,7 @@ impl Bench {
         }
         problems.append(&mut session.problems);
         self.stop(case, server, setup, problems);
-        session.models
+        session.after_restart()
     }
 
     /// The disk has space again: the server takes writes, unless a sync has failed.

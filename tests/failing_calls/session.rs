@@ -31,6 +31,9 @@ pub(crate) struct Session<'a> {
     client: Option<Client>,
     /// What may be there: one model, or several after an answer that leaves it open.
     pub(crate) models: Vec<Model>,
+    /// What a restart may find instead: a commit of which nobody knows. Until then it is not seen, and
+    /// nothing more is written.
+    in_doubt: Vec<Model>,
     /// Whether a statement failed over the disk: an earlier failure may be why later ones fail.
     pub(crate) failures: Vec<String>,
     pub(crate) problems: Vec<String>,
@@ -38,7 +41,7 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(case: &'a Case, models: Vec<Model>) -> Self {
-        Session { case, client: None, models, failures: vec![], problems: vec![] }
+        Session { case, client: None, models, in_doubt: vec![], failures: vec![], problems: vec![] }
     }
 
     /// Runs the steps, reading all tables after each, until the server is gone.
@@ -137,14 +140,27 @@ impl<'a> Session<'a> {
         self.models = after;
     }
 
-    /// No answer, or one that leaves it open: it is done or it is not.
+    /// No answer: it is done or it is not.
     fn either(&mut self, effect: Effect) {
-        for model in self.models.clone() {
-            let mut after = model;
+        let after = self.applied(effect);
+        self.models.extend(after);
+    }
+
+    /// What is there if it is done, where that is another thing.
+    fn applied(&self, effect: Effect) -> Vec<Model> {
+        let mut applied = Vec::new();
+        for model in &self.models {
+            let mut after = model.clone();
             if effect(&mut after).is_ok() && !self.models.contains(&after) {
-                self.models.push(after);
+                applied.push(after);
             }
         }
+        applied
+    }
+
+    /// What a restart may find.
+    pub(crate) fn after_restart(self) -> Vec<Model> {
+        [self.models, self.in_doubt].concat()
     }
 
     fn refused(&mut self, sql: &str, code: &str, message: &str, effect: Option<Effect>) {
@@ -154,7 +170,7 @@ impl<'a> Session<'a> {
                 return;
             }
             if code == UNKNOWN && self.case.is_sync() {
-                self.either(effect);
+                self.in_doubt.extend(self.applied(effect));
             }
         }
         let text = format!("{code} {message}");
