@@ -114,6 +114,8 @@ fn ways(kind: Kind) -> Vec<(Failure, Mode)> {
 
 /// It is not known whether the transaction was committed.
 pub(crate) const UNKNOWN: &str = "08007";
+/// A sync has failed.
+pub(crate) const SYNC_FAILED: &str = "58000";
 
 impl Case {
     /// Whether calls go on failing until the harness ends it.
@@ -123,6 +125,11 @@ impl Case {
 
     pub(crate) fn is_sync(&self) -> bool {
         matches!(self.fault, Fault::File(Kind::Sync, ..))
+    }
+
+    /// Whether a sync that fails ends all writes: where there is no other node that has the rows.
+    pub(crate) fn fences(&self) -> bool {
+        self.is_sync() && self.place != Place::Two
     }
 
     pub(crate) fn is_file(&self) -> bool {
@@ -135,11 +142,11 @@ impl Case {
     pub(crate) fn is_code(&self, code: &str) -> bool {
         let of_disk: &[&str] = match self.fault {
             Fault::Nothing | Fault::Message(..) => &[],
-            Fault::File(Kind::Sync, ..) => &["58000", "58030", "53100", UNKNOWN],
+            Fault::File(Kind::Sync, ..) => &[SYNC_FAILED, "58030", "53100", UNKNOWN],
             // A file that is opened to be read needs no space: a disk that says so is broken.
             Fault::File(Kind::Open, Failure::Enospc, _) => &["53100", "58030"],
             Fault::File(_, Failure::Enospc, _) => &["53100"],
-            Fault::File(_, Failure::Eio, _) => &["58030", "58000", UNKNOWN],
+            Fault::File(_, Failure::Eio, _) => &["58030", SYNC_FAILED, UNKNOWN],
         };
         let of_cluster: &[&str] = match (self.place, self.fault) {
             (Place::First | Place::One, _) | (_, Fault::Nothing) => &[],

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::case::{Case, UNKNOWN};
+use crate::case::{Case, SYNC_FAILED, UNKNOWN};
 use crate::model::{Effect, Model, MustFail, Row};
 use crate::scenario::{Step, TABLES};
 use crate::server::Server;
@@ -34,6 +34,8 @@ pub(crate) struct Session<'a> {
     /// What a restart may find instead: a commit of which nobody knows. Until then it is not seen, and
     /// nothing more is written.
     in_doubt: Vec<Model>,
+    /// A statement was told that a sync has failed; of a single node, no write may be taken then.
+    is_fenced: bool,
     /// Whether a statement failed over the disk: an earlier failure may be why later ones fail.
     pub(crate) failures: Vec<String>,
     pub(crate) problems: Vec<String>,
@@ -41,7 +43,15 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(case: &'a Case, models: Vec<Model>) -> Self {
-        Session { case, client: None, models, in_doubt: vec![], failures: vec![], problems: vec![] }
+        Session {
+            case,
+            client: None,
+            models,
+            in_doubt: vec![],
+            is_fenced: false,
+            failures: vec![],
+            problems: vec![],
+        }
     }
 
     /// Runs the steps, reading all tables after each, until the server is gone.
@@ -137,6 +147,9 @@ impl<'a> Session<'a> {
         if after.is_empty() {
             return self.problem(format!("false success: {sql}"));
         }
+        if self.is_fenced && after != self.models {
+            return self.problem(format!("a write after a sync has failed: {sql}"));
+        }
         self.models = after;
     }
 
@@ -174,6 +187,7 @@ impl<'a> Session<'a> {
             }
         }
         let text = format!("{code} {message}");
+        self.is_fenced |= self.case.fences() && [SYNC_FAILED, UNKNOWN].contains(&code);
         if !self.case.is_code(code) {
             self.problem(format!("wrong code: {sql}: {text}"));
         }
