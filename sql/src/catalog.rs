@@ -6,6 +6,7 @@ use datafusion::logical_expr::{ScalarUDF, TableSource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::identity::Identity;
 use crate::types::SqlType;
 
 /// The schema of the system catalog.
@@ -93,6 +94,8 @@ pub struct TargetTable {
     pub name: String,
     /// All its columns in order.
     pub columns: Vec<TargetColumn>,
+    /// The number of the next row, for identity columns.
+    pub next_number: u64,
 }
 
 /// A column of a [`TargetTable`].
@@ -106,4 +109,6 @@ pub struct TargetColumn {
     pub not_null: bool,
     /// The text of its DEFAULT expression.
     pub default: Option<String>,
+    /// How it counts, unless its values are those of statements only.
+    pub identity: Option<Identity>,
 }

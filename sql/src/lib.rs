@@ -16,6 +16,7 @@ mod catalog;
 mod dialect;
 pub mod error;
 mod functions;
+mod identity;
 mod limits;
 mod parser;
 pub mod rewrite;
@@ -30,6 +31,7 @@ pub use catalog::{
 pub use datafusion::sql::sqlparser::ast;
 pub use error::{Error, Result};
 pub use functions::{Functions, Notation, functions, notation};
+pub use identity::{Identity, NewNumbers};
 pub use limits::Limits;
 pub use parser::{check_encoding, parse, parse_expression};
 pub use statement::{Parsed, Statement};

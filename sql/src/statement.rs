@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::ast;
 use std::fmt;
 use std::ops::Range;
 
+use crate::identity::Identity;
 use crate::types::SqlType;
 
 /// A statement and where it stands in the text.
@@ -272,6 +273,8 @@ pub struct ColumnDefinition {
     pub not_null: bool,
     /// The text of DEFAULT.
     pub default: Option<String>,
+    /// IDENTITY
+    pub identity: Option<Identity>,
     /// ENCODE
     pub encoding: Option<Encoding>,
 }
@@ -910,6 +913,8 @@ pub struct Copy {
     pub ignore_blank_lines: bool,
     /// FILLRECORD
     pub fill_record: bool,
+    /// EXPLICIT_IDS
+    pub explicit_ids: bool,
     /// ACCEPTINVCHARS: the replacement.
     pub accept_invalid_characters: Option<char>,
     /// MAXERROR

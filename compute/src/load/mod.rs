@@ -24,8 +24,8 @@ mod value;
 pub use error::{BadRow, ErrorCode, LoadError, RAW_BYTES_MAX};
 pub use plan::{LoadPlan, LoadedFile, plan};
 pub use request::{
-    Compression, Conversion, CopyRequest, DateFormat, Format, OmittedColumn, TargetColumn,
-    TimeFormat,
+    Compression, Conversion, CopyRequest, CountedColumn, DateFormat, Format, OmittedColumn,
+    TargetColumn, TimeFormat,
 };
 pub use share::LoadShare;
 pub(crate) use share::LoadShareProto;

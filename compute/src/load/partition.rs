@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int32Type};
 use bytes::Bytes;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::DataFusionError;
@@ -13,12 +14,13 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use super::error::LoadError;
 use super::parquet::{RowGroupReader, fetch_row_group};
 use super::plan::{Load, Work};
+use super::request::CountedColumn;
 use super::text::{ByteSource, TextReader, fetch};
 
 /// The batches of one partition.
-pub(super) fn stream(load: Arc<Load>) -> SendableRecordBatchStream {
+pub(super) fn stream(load: Arc<Load>, number: usize) -> SendableRecordBatchStream {
     let schema = Arc::clone(&load.request.schema);
-    let partition = Partition { load, current: None, ahead: None };
+    let partition = Partition { load, number, rows: 0, current: None, ahead: None };
     let batches = futures::stream::try_unfold(partition, |mut partition| async move {
         let next = partition.next_batch().await.map_err(DataFusionError::from)?;
         Ok(next.map(|batch| (batch, partition)))
@@ -28,6 +30,9 @@ pub(super) fn stream(load: Arc<Load>) -> SendableRecordBatchStream {
 
 struct Partition {
     load: Arc<Load>,
+    number: usize,
+    /// Rows so far.
+    rows: u64,
     current: Option<(usize, Reader)>,
     ahead: Option<Opened>,
 }
@@ -71,7 +76,10 @@ impl Partition {
                 self.current = None;
                 continue;
             };
-            let batch = self.load.whole_rows(columns)?;
+            let row_count = columns.first().map_or(0, |column| column.len());
+            let counted = self.load.counted(self.number, self.rows, row_count)?;
+            self.rows += row_count as u64;
+            let batch = self.load.whole_rows(columns, counted)?;
             let rows = &self.load.files[*file].rows;
             rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             return Ok(Some(batch));
@@ -125,8 +133,41 @@ impl Load {
         }
     }
 
+    /// The columns that count, for rows of a partition after its first `before`.
+    fn counted(
+        &self,
+        partition: usize,
+        before: u64,
+        row_count: usize,
+    ) -> Result<Vec<(usize, ArrayRef)>, LoadError> {
+        let mut arrays = Vec::with_capacity(self.request.counted.len());
+        for CountedColumn { position, first, step } in &self.request.counted {
+            let is_short = self.request.schema.field(*position).data_type() == &DataType::Int32;
+            let value = |row: u64| {
+                let number = self.row_number(partition, before + row);
+                let value = i128::from(*first) + i128::from(*step) * i128::from(number);
+                let long = i64::try_from(value).ok();
+                long.filter(|long| !is_short || i32::try_from(*long).is_ok()).ok_or_else(|| {
+                    LoadError::Options(format!("identity value {value} is out of range"))
+                })
+            };
+            let values = (0..row_count as u64).map(value).collect::<Result<Vec<i64>, _>>()?;
+            let values = Int64Array::from(values);
+            let array: ArrayRef = match is_short {
+                true => Arc::new(values.unary::<_, Int32Type>(|long| long as i32)),
+                false => Arc::new(values),
+            };
+            arrays.push((*position, array));
+        }
+        Ok(arrays)
+    }
+
     /// Puts columns at their places in the table and adds those that the files do not hold.
-    fn whole_rows(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch, LoadError> {
+    fn whole_rows(
+        &self,
+        columns: Vec<ArrayRef>,
+        counted: Vec<(usize, ArrayRef)>,
+    ) -> Result<RecordBatch, LoadError> {
         let defect = |error: String| LoadError::Incomplete(error);
         let row_count = columns.first().map_or(0, |column| column.len());
         let targets = self.request.columns.iter();
@@ -136,6 +177,7 @@ impl Load {
             let array = omitted.value.to_array_of_size(row_count);
             placed.push((omitted.position, array.map_err(|error| defect(error.to_string()))?));
         }
+        placed.extend(counted);
         placed.sort_by_key(|(position, _)| *position);
         let arrays = placed.into_iter().map(|(_, array)| array).collect();
         RecordBatch::try_new(Arc::clone(&self.request.schema), arrays)

@@ -89,6 +89,7 @@ pub(super) struct Load {
     pub(super) bucket: Bucket,
     pub(super) files: Vec<LoadFile>,
     partitions: usize,
+    share: SharePlace,
     queue: Mutex<VecDeque<Work>>,
     unfinished: AtomicUsize,
 }
@@ -109,9 +110,27 @@ impl Load {
         self.unfinished.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// The number of a row of a partition: no other row of the COPY has it.
+    pub(super) fn row_number(&self, partition: usize, row: u64) -> u64 {
+        let (partitions, index) = (self.partitions as u64, self.share.index as u64);
+        row * partitions * self.share.count as u64 + index * partitions + partition as u64
+    }
+
     pub(super) fn url(&self, file: usize) -> String {
         self.bucket.url(self.files[file].object.location.as_ref())
     }
+}
+
+/// Which of how many shares of a COPY this is; all have as many partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SharePlace {
+    pub(super) index: usize,
+    pub(super) count: usize,
+}
+
+impl SharePlace {
+    /// All of the COPY.
+    pub(super) const WHOLE: Self = Self { index: 0, count: 1 };
 }
 
 /// A planned COPY.
@@ -137,6 +156,7 @@ impl LoadPlan {
         files: Vec<LoadFile>,
         work: Vec<Work>,
         partitions: usize,
+        share: SharePlace,
     ) -> Self {
         Self {
             load: Arc::new(Load {
@@ -144,6 +164,7 @@ impl LoadPlan {
                 bucket,
                 files,
                 partitions,
+                share,
                 unfinished: AtomicUsize::new(work.len()),
                 queue: Mutex::new(work.into()),
             }),
@@ -162,8 +183,11 @@ impl LoadPlan {
         }
         let objects: Vec<ObjectMeta> =
             self.load.files.iter().map(|file| file.object.clone()).collect();
-        let share = |work| LoadShare::new(Arc::clone(&self.load.request), objects.clone(), work);
-        work.into_iter().map(share).collect()
+        let share = |(index, work)| {
+            let place = SharePlace { index, count: nodes };
+            LoadShare::new(Arc::clone(&self.load.request), objects.clone(), work, place)
+        };
+        work.into_iter().enumerate().map(share).collect()
     }
 
     /// How many streams there are to execute.
@@ -181,7 +205,7 @@ impl LoadPlan {
     /// rows come from which is not determined.
     pub fn execute(&self, partition: usize) -> SendableRecordBatchStream {
         debug_assert!(partition < self.load.partitions);
-        partition::stream(Arc::clone(&self.load))
+        partition::stream(Arc::clone(&self.load), partition)
     }
 
     /// To be called when all streams have ended: what was loaded. Fails if any work item was not
@@ -226,7 +250,7 @@ pub async fn plan(
     };
     // Large items first, so that the partitions end at about the same time.
     work.sort_by_key(|item| std::cmp::Reverse(item.bytes()));
-    Ok(LoadPlan::new(Arc::new(request), bucket, files, work, partitions))
+    Ok(LoadPlan::new(Arc::new(request), bucket, files, work, partitions, SharePlace::WHOLE))
 }
 
 pub(super) async fn open_files(
@@ -313,7 +337,11 @@ fn check(request: &CopyRequest) -> Result<(), LoadError> {
     let loaded =
         request.columns.iter().map(|column| (column.position, column.column_type.arrow_type()));
     let omitted = request.omitted.iter().map(|column| (column.position, column.value.data_type()));
-    let mut columns: Vec<_> = loaded.chain(omitted).collect();
+    let counted = request.counted.iter().filter_map(|column| {
+        let field = request.schema.fields().get(column.position)?;
+        Some((column.position, field.data_type().clone()))
+    });
+    let mut columns: Vec<_> = loaded.chain(omitted).chain(counted).collect();
     columns.sort_by_key(|(position, _)| *position);
     let fields = request.schema.fields();
     let fits = columns.len() == fields.len()

@@ -27,6 +27,8 @@ pub struct CopyRequest {
     pub columns: Vec<TargetColumn>,
     /// The table's other columns, each with the value that all its rows get.
     pub omitted: Vec<OmittedColumn>,
+    /// The identity columns that count by themselves.
+    pub counted: Vec<CountedColumn>,
     /// The table's columns in its order, of their own Arrow types: the schema of the batches.
     pub schema: SchemaRef,
 }
@@ -161,4 +163,16 @@ pub struct OmittedColumn {
     pub position: usize,
     /// Its DEFAULT or a NULL, in the column's own Arrow type.
     pub value: ScalarValue,
+}
+
+/// A column of the table that the files do not hold and whose values are all different: row k of
+/// stream p of P gets `first + step * (k * P + p)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedColumn {
+    /// Its place in the table's rows, counted from 0.
+    pub position: usize,
+    /// The first value.
+    pub first: i64,
+    /// From one value to the next.
+    pub step: i64,
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 use object_store::ObjectMeta;
 
 use super::error::LoadError;
-use super::plan::{LoadFile, LoadPlan, Work, location, open_files};
+use super::plan::{LoadFile, LoadPlan, SharePlace, Work, location, open_files};
 use super::request::{CopyRequest, Format};
 use crate::object_storage::ObjectStorage;
 
@@ -26,6 +26,7 @@ pub struct LoadShare {
     /// Only those that the work names.
     objects: Vec<ObjectMeta>,
     work: Vec<Work>,
+    place: SharePlace,
 }
 
 impl LoadShare {
@@ -34,6 +35,7 @@ impl LoadShare {
         request: Arc<CopyRequest>,
         objects: Vec<ObjectMeta>,
         mut work: Vec<Work>,
+        place: SharePlace,
     ) -> Self {
         let used: Vec<usize> =
             work.iter().map(Work::file).collect::<BTreeSet<_>>().into_iter().collect();
@@ -41,7 +43,7 @@ impl LoadShare {
             item.set_file(used.binary_search(&item.file()).unwrap_or_default());
         }
         let objects = used.iter().map(|index| objects[*index].clone()).collect();
-        Self { request, objects, work }
+        Self { request, objects, work, place }
     }
 
     /// The statement.
@@ -74,7 +76,8 @@ impl LoadShare {
             })?;
             work.push(checked);
         }
-        Ok(LoadPlan::new(Arc::clone(&self.request), bucket, files, work, partitions))
+        let request = Arc::clone(&self.request);
+        Ok(LoadPlan::new(request, bucket, files, work, partitions, self.place))
     }
 }
 

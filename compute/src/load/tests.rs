@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Field, Int32Type, Int64Type, Schema};
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -58,6 +58,7 @@ fn request(format: Format, columns: Vec<TargetColumn>) -> CopyRequest {
         conversion: Conversion::default(),
         columns,
         omitted: Vec::new(),
+        counted: Vec::new(),
         schema: Arc::new(Schema::new(fields)),
     }
 }
@@ -326,6 +327,45 @@ async fn a_column_list_and_defaults() {
     request.omitted[0].value = ScalarValue::Int32(None);
     let error = load_text(request, "x|1\n").await.unwrap_err();
     assert!(error.to_string().contains("\"b\" is not null"), "{error}");
+}
+
+#[tokio::test]
+async fn columns_that_count_differ_in_all_rows_of_all_shares() {
+    let mut request = request(PIPE, vec![column("a", ColumnType::BigInt)]);
+    request.columns[0].position = 1;
+    request.counted = vec![
+        CountedColumn { position: 0, first: 100, step: -3 },
+        CountedColumn { position: 2, first: 1, step: 1 },
+    ];
+    request.schema = Arc::new(Schema::new(vec![
+        Field::new("down", DataType::Int32, false),
+        Field::new("a", DataType::Int64, true),
+        Field::new("up", DataType::Int64, false),
+    ]));
+    let files: Vec<(String, Vec<u8>)> =
+        (0..7).map(|file| (format!("t/{file}"), b"1\n2\n3\n".to_vec())).collect();
+    let files: Vec<(&str, Vec<u8>)> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    let storage = storage(&store(&files).await);
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for share in plan(request.clone(), &storage, 6).await.unwrap().into_shares(3) {
+        let share = LoadShare::from_proto(share.to_proto().unwrap()).unwrap();
+        let (batch, _) = run(&share.open(&storage, 2).await.unwrap()).await.unwrap();
+        up.extend(longs(batch.column(2)).into_iter().flatten());
+        down.extend(batch.column(0).as_primitive::<Int32Type>().values().iter().copied());
+    }
+    assert_eq!(up.len(), 21);
+    let row_of: Vec<i64> = up.iter().map(|up| 100 - 3 * (up - 1)).collect();
+    assert_eq!(row_of, down.iter().map(|down| i64::from(*down)).collect::<Vec<_>>());
+    up.sort_unstable();
+    up.dedup();
+    assert_eq!(up.len(), 21, "{up:?}");
+    // No row of a share of six partitions gets more than its own rows' worth of numbers.
+    assert!(up[0] >= 1 && up[20] <= 21 * 6, "{up:?}");
+
+    request.counted[0].first = i64::from(i32::MIN);
+    let error = run(&plan(request, &storage, 2).await.unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("out of range"), "{error}");
 }
 
 /// More than two parts of the smallest size.

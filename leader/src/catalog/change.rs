@@ -31,6 +31,8 @@ pub enum Change {
     AddSegments(TableId, DistributionStyle, Vec<(SliceId, Arc<SegmentInfo>)>),
     /// The rows of a DISTSTYLE AUTO table live there from now on.
     Place(TableId, DistributionStyle),
+    /// Rows have got numbers below this one, for the values of identity columns.
+    TakeNumbers(TableId, u64),
     /// TRUNCATE: no row is left.
     Truncate(TableId),
     /// Rows were deleted.
@@ -112,6 +114,7 @@ impl Snapshot {
             Change::DropTable(id) => self.drop_table(*id),
             Change::AddSegments(id, placed, segments) => self.add_segments(*id, *placed, segments),
             Change::Place(id, style) => self.place(*id, *style),
+            Change::TakeNumbers(id, end) => self.take_numbers(*id, *end),
             Change::Truncate(id) => self.truncate(*id),
             Change::DeleteRows(id, deletions) => self.delete_rows(*id, deletions),
             Change::Rewrite(id, rewritten) => self.rewrite(*id, rewritten),
@@ -187,6 +190,7 @@ impl Snapshot {
         let mut next = TableEntry::clone(after);
         next.slices.clone_from(&entry.slices);
         next.deletions = Deletions::clone(&entry.deletions);
+        next.numbers_taken = entry.numbers_taken;
         self.drop_table(id)?;
         self.create_table(&Arc::new(next))
     }
@@ -230,6 +234,12 @@ impl Snapshot {
             return Err(Error::Conflict { table: id, other: None });
         }
         entry.distribution = style;
+        Ok(())
+    }
+
+    fn take_numbers(&mut self, id: TableId, end: u64) -> Result<()> {
+        let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        entry.numbers_taken = entry.numbers_taken.max(end);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use compute::Deletions;
 use faults::{Defect, Place};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, ToSql, Transaction, params};
+use sql::Identity;
 use sql::types::SqlType;
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId, Xid};
@@ -31,7 +32,7 @@ pub use rebuild::rebuild;
 
 /// The format of the file. Older ones since [`FORMAT_OLDEST`] are brought to it when it is opened, in
 /// one SQLite transaction; others are refused.
-const FORMAT_VERSION: i64 = 4;
+const FORMAT_VERSION: i64 = 5;
 /// The oldest format that is read.
 const FORMAT_OLDEST: i64 = 2;
 
@@ -85,6 +86,12 @@ const SCHEMA_SINCE_4: &str = "
 CREATE TABLE roles (
     oid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner INTEGER NOT NULL,
     users TEXT NOT NULL, roles TEXT NOT NULL) STRICT;
+";
+
+/// What format 5 has more than format 4: identity columns.
+const SCHEMA_SINCE_5: &str = "
+ALTER TABLE tables ADD COLUMN numbers_taken INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE columns ADD COLUMN identity TEXT;
 ";
 
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
@@ -190,6 +197,7 @@ impl CatalogLog {
         transaction.execute_batch(SCHEMA_OF_USERS)?;
         transaction.execute_batch(SCHEMA_SINCE_3)?;
         transaction.execute_batch(SCHEMA_SINCE_4)?;
+        transaction.execute_batch(SCHEMA_SINCE_5)?;
         let first = [
             ("format", FORMAT_VERSION),
             ("next_xid", 1),
@@ -211,7 +219,10 @@ impl CatalogLog {
         if format < 3 {
             transaction.execute_batch(SCHEMA_SINCE_3)?;
         }
-        transaction.execute_batch(SCHEMA_SINCE_4)?;
+        if format < 4 {
+            transaction.execute_batch(SCHEMA_SINCE_4)?;
+        }
+        transaction.execute_batch(SCHEMA_SINCE_5)?;
         let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
         transaction.execute(sql, [FORMAT_VERSION])?;
         transaction.commit()?;
@@ -338,7 +349,7 @@ impl CatalogLog {
 
     fn read_tables(&self, snapshot: &mut Snapshot) -> Result<()> {
         let sql = "SELECT oid, schema, name, owner, diststyle, distkey, sortkey, constraints, \
-                   slices, placement_fingerprint FROM tables ORDER BY oid";
+                   slices, placement_fingerprint, numbers_taken FROM tables ORDER BY oid";
         let mut query = self.connection.prepare(sql)?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
@@ -360,6 +371,7 @@ impl CatalogLog {
                 placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
                 slices: vec![Vec::new(); slices as usize],
                 deletions: Deletions::default(),
+                numbers_taken: natural(row.get(10)?)?,
             };
             snapshot.apply(&Change::CreateTable(Arc::new(entry)))?;
         }
@@ -367,7 +379,7 @@ impl CatalogLog {
     }
 
     fn read_columns(&self, id: TableId) -> Result<Vec<TableColumn>> {
-        let sql = "SELECT column_id, name, type, nullable, default_text, encode \
+        let sql = "SELECT column_id, name, type, nullable, default_text, encode, identity \
                    FROM columns WHERE table_oid = ?1 ORDER BY position";
         let mut query = self.connection.prepare_cached(sql)?;
         let mut rows = query.query([id.0])?;
@@ -382,6 +394,7 @@ impl CatalogLog {
                     .ok_or_else(|| damaged("type", &type_text))?,
                 nullable: row.get(3)?,
                 default: row.get(4)?,
+                identity: identity_from(row.get::<_, Option<String>>(6)?.as_deref())?,
                 encode: EncodeName::from_name(&encode).ok_or_else(|| damaged("encode", &encode))?,
             });
         }
@@ -499,6 +512,10 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
             let sql = "UPDATE tables SET diststyle = ?2, distkey = ?3 WHERE oid = ?1";
             writer.run(sql, params![id.0, style, distkey])?;
         }
+        Change::TakeNumbers(id, end) => {
+            let sql = "UPDATE tables SET numbers_taken = max(numbers_taken, ?2) WHERE oid = ?1";
+            writer.run(sql, params![id.0, integer(*end)?])?;
+        }
         Change::Truncate(id) => {
             writer.run("DELETE FROM segments WHERE table_oid = ?1", params![id.0])?;
         }
@@ -605,7 +622,7 @@ fn sort_key_text(entry: &TableEntry) -> String {
 
 fn write_columns(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
     let sql = "INSERT INTO columns (table_oid, position, column_id, name, type, nullable, \
-               default_text, encode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+               default_text, encode, identity) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     for (position, column) in entry.columns.iter().enumerate() {
         writer.run(
             sql,
@@ -618,6 +635,7 @@ fn write_columns(writer: &mut Writer<'_>, entry: &TableEntry) -> Result<()> {
                 column.nullable,
                 column.default,
                 column.encode.name(),
+                column.identity.map(identity_text),
             ],
         )?;
     }
@@ -656,6 +674,27 @@ fn distribution_from(style: &str, distkey: Option<u32>) -> Result<DistributionSt
         ("KEY", Some(position)) => Ok(DistributionStyle::Key(position as usize)),
         _ => Err(damaged("diststyle", style)),
     }
+}
+
+/// How the text of a column begins that statements may say values of.
+const BY_DEFAULT: &str = "default ";
+
+fn identity_text(identity: Identity) -> String {
+    let Identity { seed, step, by_default } = identity;
+    format!("{}{seed},{step}", if by_default { BY_DEFAULT } else { "" })
+}
+
+fn identity_from(text: Option<&str>) -> Result<Option<Identity>> {
+    let Some(text) = text else { return Ok(None) };
+    let numbers = text.strip_prefix(BY_DEFAULT).unwrap_or(text);
+    let parsed = numbers.split_once(',').and_then(|(seed, step)| {
+        Some(Identity {
+            seed: seed.parse().ok()?,
+            step: step.parse().ok().filter(|step| *step != 0)?,
+            by_default: numbers.len() < text.len(),
+        })
+    });
+    parsed.map(Some).ok_or_else(|| damaged("identity", text))
 }
 
 fn positions_from(text: &str) -> Result<Vec<usize>> {

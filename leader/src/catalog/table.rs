@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use compute::{Deletions, StoredFile};
+use sql::Identity;
 use sql::types::SqlType;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
@@ -36,6 +37,8 @@ pub struct TableColumn {
     pub nullable: bool,
     /// DEFAULT, as the text of its expression.
     pub default: Option<String>,
+    /// IDENTITY
+    pub identity: Option<Identity>,
     /// The asked encoding.
     pub encode: EncodeName,
 }
@@ -68,6 +71,8 @@ pub struct TableEntry {
     pub slices: Vec<Vec<Arc<SegmentInfo>>>,
     /// The deletion vectors of segments with deleted rows.
     pub deletions: Deletions,
+    /// Numbers below it are taken, for the values of identity columns; rows that are gone had theirs.
+    pub numbers_taken: u64,
 }
 
 impl TableEntry {
@@ -100,6 +105,13 @@ impl TableEntry {
                 format!("column \"{name}\" of relation \"{}\" does not exist", self.name),
             )
         })
+    }
+
+    /// What identity columns are as defaults, in Redshift's words for drivers.
+    pub fn identity_default(&self, position: usize) -> Option<String> {
+        let Identity { seed, step, by_default } = self.columns.get(position)?.identity?;
+        let function = if by_default { "default_identity" } else { "\"identity\"" };
+        Some(format!("{function}({}, {position}, '{seed},{step}'::text)", self.id.0))
     }
 
     /// Whether all but the rows is as in `other`.

@@ -182,10 +182,19 @@ pub fn target_table(entry: &TableEntry) -> TargetTable {
         sql_type: column.sql_type,
         not_null: !column.nullable,
         default: column.default.clone(),
+        identity: column.identity,
     };
     TargetTable {
         schema: entry.schema.clone(),
         name: entry.name.clone(),
         columns: entry.columns.iter().map(column).collect(),
+        next_number: entry.numbers_taken,
     }
+}
+
+/// The table as the target of its own rows, whose identity columns have their values.
+pub fn target_of_own_rows(entry: &TableEntry) -> TargetTable {
+    let mut target = target_table(entry);
+    target.columns.iter_mut().for_each(|column| column.identity = None);
+    target
 }

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sql::Limits;
 use sql::statement::{Statement, TableName, Unmatched};
+use sql::{Limits, TargetTable};
 use wlm::QueryKind;
 
+use super::identity::Numbered;
 use super::insert;
 use crate::catalog::{Change, TableColumn, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::execution::Replan;
-use crate::session::binding::target_table;
 use crate::session::temporary::is_temporary;
 use crate::session::{Session, undefined_table};
 
@@ -40,8 +40,11 @@ pub(super) async fn run(
         session.transaction()?.check_is_latest(entry.id)?;
     }
     let columns = matched(&target, &source, unmatched)?;
-    let rows = rows(session, &target, &source, &columns)?;
+    let numbered = append_target(session, &target, &columns)?;
+    let open = numbered.open();
+    let rows = rows(session, numbered.target, &source, &columns)?;
     let moved = insert::write(session, &target, rows, QueryKind::Write).await?;
+    Numbered::finish(session, &target, open, moved)?;
     if moved != source.row_count() {
         let text = format!("{} rows were to be moved, {moved} were", source.row_count());
         return Err(Error::Internal(text));
@@ -81,6 +84,10 @@ fn matched(target: &TableEntry, source: &TableEntry, unmatched: Unmatched) -> Re
             }
             return Err(missing(&column.name, target, "IGNOREEXTRA"));
         };
+        if [&found, column].iter().any(|c| c.identity.is_some_and(|i| !i.by_default)) {
+            let message = format!("identity column \"{}\" cannot be appended", column.name);
+            return Err(refused(message));
+        }
         let is_alike = found.sql_type == column.sql_type
             && found.nullable == column.nullable
             && found.encode == column.encode;
@@ -107,23 +114,36 @@ fn missing(column: &str, entry: &TableEntry, option: &str) -> Error {
     Error::statement("42703", message).with_hint(format!("See the option {option}."))
 }
 
-fn rows(
+/// The target, whose identity columns count unless the source has values for them.
+fn append_target(
     session: &mut Session,
     target: &TableEntry,
+    columns: &[String],
+) -> Result<Numbered> {
+    let mut numbered = Numbered::of_query(session, target)?;
+    let given = numbered.target.columns.iter_mut().filter(|own| columns.contains(&own.name));
+    given.for_each(|column| column.identity = None);
+    Ok(numbered)
+}
+
+fn rows(
+    session: &mut Session,
+    target: TargetTable,
     source: &TableEntry,
     columns: &[String],
 ) -> Result<Replan> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let table = |entry: &TableEntry| format!("{}.{}", quoted(&entry.schema), quoted(&entry.name));
+    let table = |schema: &str, name: &str| format!("{}.{}", quoted(schema), quoted(name));
     let columns: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
     let columns = columns.join(", ");
-    let (into, from) = (table(target), table(source));
+    let into = table(&target.schema, &target.name);
+    let from = table(&source.schema, &source.name);
     let text = format!("INSERT INTO {into} ({columns}) SELECT {columns} FROM {from}");
     let parsed = sql::parse(&text, &Limits::default())?.into_iter().next();
     let Some(Statement::Insert(insert)) = parsed.map(|parsed| parsed.statement) else {
         return Err(Error::Internal("the rows of a table cannot be asked for".into()));
     };
-    let (binding, target) = (session.binding()?, target_table(target));
+    let binding = session.binding()?;
     Ok(Arc::new(move || {
         let plan = binding.binder().bind_insert(&insert, &target, &[])?;
         binding.source(plan, Vec::new())

@@ -17,6 +17,7 @@ use sql::statement::{Delete, Merge, Statement, TableName, Update};
 use sql::{MergeStep, TargetTable};
 use wlm::QueryKind;
 
+use super::identity::{Numbered, has_identity};
 use super::{command, insert};
 use crate::catalog::TableEntry;
 use crate::cluster::{self, Cluster, Replaced, Written};
@@ -53,10 +54,9 @@ async fn run_once(
     parameters: Vec<ScalarValue>,
     mode: LockMode,
 ) -> Result<Execution> {
-    let entry = session.lock_table_in(target_name(whole)?, mode).await?;
+    let Locked { entry, target, open } = lock(session, whole, mode).await?;
     let binding = session.binding()?;
-    let change =
-        Planned { binding, whole: Arc::clone(whole), target: target_table(&entry), parameters };
+    let change = Planned { binding, whole: Arc::clone(whole), target, parameters };
     let steps = on_large_stack(move || steps(&Arc::new(change))).await?;
     match steps {
         Steps::Delete(delete) => {
@@ -73,9 +73,37 @@ async fn run_once(
             let view = session.transaction()?.view();
             let entry = view.table_by_id(entry.id).map(Arc::clone).unwrap_or(entry);
             let inserted = insert::write(session, &entry, insert, QueryKind::Write).await?;
+            Numbered::finish(session, &entry, open, inserted)?;
             Ok(command(format!("MERGE {}", changed + inserted)))
         }
     }
+}
+
+/// The target of a statement, locked for it.
+struct Locked {
+    entry: Arc<TableEntry>,
+    target: TargetTable,
+    open: Option<u64>,
+}
+
+/// Takes the lock. New rows with numbers need the table alone.
+async fn lock(session: &mut Session, whole: &SessionStatement, mode: LockMode) -> Result<Locked> {
+    let name = target_name(whole)?;
+    if !matches!(whole.statement, Statement::Merge(_)) {
+        let entry = session.lock_table_in(name, mode).await?;
+        return Ok(Locked { target: target_table(&entry), entry, open: None });
+    }
+    let peek = session.transaction()?.peek();
+    let numbers = session.find_table(&peek, name)?.is_some_and(|entry| has_identity(&entry));
+    let mode = if numbers { LockMode::Exclusive } else { mode };
+    let mut entry = session.lock_table_in(name, mode).await?;
+    // The name may have become another table's.
+    if !numbers && has_identity(&entry) {
+        entry = session.lock_table(name).await?;
+    }
+    let numbered = Numbered::of_query(session, &entry)?;
+    let open = numbered.open();
+    Ok(Locked { entry, target: numbered.target, open })
 }
 
 /// The types of the statement's parameters.

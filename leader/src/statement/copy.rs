@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use compute::load::{
-    Compression, Conversion, CopyRequest, DateFormat, DatePattern, Format, OmittedColumn,
-    TargetColumn, TimeFormat, TimestampPattern,
+    Compression, Conversion, CopyRequest, CountedColumn, DateFormat, DatePattern, Format,
+    OmittedColumn, TargetColumn, TimeFormat, TimestampPattern,
 };
 use compute::object_storage::{Credentials, Secret};
 use compute::{Node, WriteOutcome};
@@ -16,7 +16,7 @@ use sql::statement::{Authorization, Copy, CopyFormat};
 use sql::types::SqlType;
 use wlm::{PlanFeatures, QueryKind};
 
-use super::{command, insert, placement};
+use super::{command, identity, insert, placement};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
 use crate::cluster::{self, Cluster, NodeSet, Written};
@@ -31,7 +31,7 @@ use crate::session::Session;
 /// Reads the objects, writes their rows, and makes them part of the transaction.
 pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
     refuse_unsupported(statement)?;
-    let entry = session.lock_to_insert(&statement.table, false).await?;
+    let entry = lock(session, statement).await?;
     let request = request(session, statement, &entry).await?;
     let row_count = load(session, &entry, request).await?;
     let text = format!(
@@ -42,12 +42,26 @@ pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execu
     Ok(command("COPY"))
 }
 
+/// Takes the lock of the table; alone if its rows get numbers, since nobody knows how many they are.
+async fn lock(session: &mut Session, statement: &Copy) -> Result<Arc<TableEntry>> {
+    let peek = session.transaction()?.peek();
+    let found = session.find_table(&peek, &statement.table)?;
+    let alone = found.is_some_and(|entry| identity::has_identity(&entry));
+    let entry = session.lock_to_insert(&statement.table, alone).await?;
+    // The name may have become another table's.
+    match !alone && identity::has_identity(&entry) {
+        true => session.lock_table(&statement.table).await,
+        false => Ok(entry),
+    }
+}
+
 /// Waits for its turn, then reads and writes at once. Answers with the number of rows.
 async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyRequest) -> Result<u64> {
     let engine = Arc::clone(session.engine());
     // What a load will read is not known before its objects are listed.
     let (seat, _claim) = session.seat(QueryKind::Copy, PlanFeatures::default()).await?;
     let context = seat.context(&engine)?;
+    let counted: Vec<usize> = request.counted.iter().map(|column| column.position).collect();
     let (written, entry) = match &engine.cluster {
         Cluster::Alone(node) => {
             let load = load_here(&engine, Arc::clone(node), entry, request, context);
@@ -61,6 +75,9 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
             run_work(&engine, seat, load).await?
         }
     };
+    if !counted.is_empty() {
+        identity::finish_written(session, &entry, &counted, &written)?;
+    }
     insert::record(session, &entry, written)
 }
 
@@ -133,13 +150,10 @@ async fn request(
     statement: &Copy,
     entry: &Arc<TableEntry>,
 ) -> Result<CopyRequest> {
-    let positions: Vec<usize> = if statement.columns.is_empty() {
-        (0..entry.columns.len()).collect()
-    } else {
-        statement.columns.iter().map(|name| entry.position(name)).collect::<Result<_>>()?
-    };
+    let positions = positions(statement, entry)?;
     let columns = positions.iter().map(|at| target(&entry.columns[*at], *at)).collect();
     let omitted = omitted(session, entry, &positions).await?;
+    let counted = counted(session, entry, &positions)?;
     Ok(CopyRequest {
         url: statement.source.clone(),
         credentials: credentials(&statement.authorization),
@@ -157,8 +171,53 @@ async fn request(
         conversion: conversion(statement)?,
         columns,
         omitted,
+        counted,
         schema: entry.arrow_schema(),
     })
+}
+
+/// The columns that the files hold: those that are named, or all but the identity columns that no
+/// statement may set.
+fn positions(statement: &Copy, entry: &TableEntry) -> Result<Vec<usize>> {
+    let counts = |at: &usize| entry.columns[*at].identity.is_some_and(|own| !own.by_default);
+    if statement.columns.is_empty() {
+        let all = 0..entry.columns.len();
+        return Ok(all.filter(|at| statement.explicit_ids || !counts(at)).collect());
+    }
+    let named: Vec<usize> =
+        statement.columns.iter().map(|name| entry.position(name)).collect::<Result<_>>()?;
+    if !statement.explicit_ids && named.iter().any(counts) {
+        let message = "cannot set an identity column to a value";
+        return Err(Error::statement(code::FEATURE_NOT_SUPPORTED, message)
+            .with_hint("Use EXPLICIT_IDS to load its values."));
+    }
+    if statement.explicit_ids
+        && let Some(at) = (0..entry.columns.len()).find(|at| counts(at) && !named.contains(at))
+    {
+        let column = &entry.columns[at].name;
+        let message =
+            format!("EXPLICIT_IDS needs the identity column \"{column}\" in the column list");
+        return Err(Error::statement(code::FEATURE_NOT_SUPPORTED, message));
+    }
+    Ok(named)
+}
+
+/// The identity columns that the files do not hold. The table must be locked alone if there are any.
+fn counted(
+    session: &mut Session,
+    entry: &TableEntry,
+    named: &[usize],
+) -> Result<Vec<CountedColumn>> {
+    let mut counted = Vec::new();
+    for (position, column) in entry.columns.iter().enumerate() {
+        let Some(identity) = column.identity.filter(|_| !named.contains(&position)) else {
+            continue;
+        };
+        let number = session.transaction()?.take_numbers(entry, 0)?;
+        let first = identity.value(number, column.sql_type)?;
+        counted.push(CountedColumn { position, first, step: identity.step });
+    }
+    Ok(counted)
 }
 
 fn target(column: &TableColumn, position: usize) -> TargetColumn {
@@ -192,7 +251,7 @@ async fn omitted(
     on_large_stack(move || {
         let mut omitted = Vec::new();
         for (position, column) in entry.columns.iter().enumerate() {
-            if named.contains(&position) {
+            if named.contains(&position) || column.identity.is_some() {
                 continue;
             }
             let value = match &column.default {

@@ -132,6 +132,7 @@ pub(crate) fn empty_entry() -> TableEntry {
         placement_fingerprint: 0,
         slices: Vec::new(),
         deletions: Deletions::default(),
+        numbers_taken: 0,
     }
 }
 
@@ -227,8 +228,12 @@ fn like_entry(session: &mut Session, like: &LikeTable) -> Result<TableEntry> {
     let mut entry = TableEntry::clone(&parent);
     entry.constraints.clear();
     if !like.including_defaults {
-        entry.columns.iter_mut().for_each(|column| column.default = None);
+        for column in &mut entry.columns {
+            (column.default, column.identity) = (None, None);
+        }
     }
+    // It counts from its own seed.
+    entry.numbers_taken = 0;
     Ok(entry)
 }
 
@@ -239,6 +244,7 @@ pub(super) fn column(definition: &ColumnDefinition) -> TableColumn {
         sql_type: definition.sql_type,
         nullable: !definition.not_null,
         default: definition.default.clone(),
+        identity: definition.identity,
         encode: definition.encoding.map_or(EncodeName::Auto, encode_name),
     }
 }

@@ -65,6 +65,7 @@ fn column(field: &Field) -> Result<TableColumn> {
         sql_type,
         nullable: true,
         default: None,
+        identity: None,
         encode: EncodeName::Auto,
     })
 }

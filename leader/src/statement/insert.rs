@@ -8,6 +8,7 @@ use datafusion::scalar::ScalarValue;
 use sql::statement::{Insert, Statement};
 use wlm::QueryKind;
 
+use super::identity::{self, Numbered};
 use super::{command, placement};
 use crate::catalog::{Change, TableEntry};
 use crate::cluster::{self, Cluster, Written};
@@ -28,15 +29,18 @@ pub(super) async fn run(
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
     let insert = insert_of(whole)?;
-    let entry = session.lock_to_insert(&insert.table, insert.may_read_target()).await?;
+    let entry = identity::lock_to_insert(session, insert).await?;
+    let numbered = Numbered::of_insert(session, &entry, insert)?;
+    let open = numbered.open();
     let binding = session.binding()?;
-    let (whole, target) = (Arc::clone(whole), target_table(&entry));
+    let (whole, target) = (Arc::clone(whole), numbered.target);
     let source: Replan = Arc::new(move || {
         let plan =
             binding.binder().bind_insert(insert_of(&whole)?, &target, &whole.parameter_types)?;
         binding.source(plan, parameters.clone())
     });
     let row_count = write(session, &entry, source, QueryKind::Write).await?;
+    Numbered::finish(session, &entry, open, row_count)?;
     Ok(command(format!("INSERT 0 {row_count}")))
 }
 

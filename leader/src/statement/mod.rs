@@ -17,6 +17,7 @@ mod drop_schema;
 mod drop_table;
 mod explain;
 mod group;
+mod identity;
 mod insert;
 mod lock;
 mod placement;

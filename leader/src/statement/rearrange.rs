@@ -14,7 +14,7 @@ use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::execution::Replan;
 use crate::session::Session;
-use crate::session::binding::target_table;
+use crate::session::binding::target_of_own_rows;
 use storage::schema::EncodeName;
 
 /// Writes the rows of a locked table anew.
@@ -97,7 +97,7 @@ fn all_rows(session: &mut Session, entry: &TableEntry) -> Result<Replan> {
     let Some(Statement::Insert(insert)) = parsed.map(|parsed| parsed.statement) else {
         return Err(Error::Internal("the rows of a table cannot be asked for".into()));
     };
-    let (binding, target) = (session.binding()?, target_table(entry));
+    let (binding, target) = (session.binding()?, target_of_own_rows(entry));
     Ok(Arc::new(move || {
         let plan = binding.binder().bind_insert(&insert, &target, &[])?;
         binding.source(plan, Vec::new())

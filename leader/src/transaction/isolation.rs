@@ -197,7 +197,9 @@ fn table_of(change: &Change) -> Option<(TableId, bool)> {
         }
         // Nobody has read it.
         Change::CreateTable(entry) => Some((entry.id, false)),
-        Change::Place(table, _) | Change::Rewrite(table, _) => Some((*table, false)),
+        Change::Place(table, _) | Change::Rewrite(table, _) | Change::TakeNumbers(table, _) => {
+            Some((*table, false))
+        }
         Change::CreateSchema(_)
         | Change::DropSchema(_)
         | Change::PutUser(_)

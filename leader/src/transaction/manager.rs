@@ -16,9 +16,10 @@ use tokio::sync::OwnedMutexGuard;
 use super::garbage::{Garbage, SegmentFiles};
 use super::isolation::{ReadSet, TableHistories, TableHistory};
 use super::lock::{HeldLocks, LockTable, Owner};
+use super::numbers::RowNumbers;
 use super::{Start, Transaction};
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
-use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot};
+use crate::catalog::{Change, Deletion, DistributionStyle, Rewritten, Snapshot, TableEntry};
 use crate::cluster::Piece;
 use crate::error::{Error, Result, code};
 use crate::session::Clock;
@@ -79,6 +80,7 @@ pub struct TransactionManager {
     /// Who last committed a deletion of rows of a table.
     deleters: Mutex<HashMap<TableId, Xid>>,
     histories: Mutex<TableHistories>,
+    numbers: RowNumbers,
     derived: OnceLock<Box<dyn Derived>>,
     /// Set when a commit's fate is unknown: then nothing may be written until a restart has read
     /// the log again.
@@ -141,6 +143,7 @@ impl TransactionManager {
             deleting: Arc::default(),
             deleters: Mutex::default(),
             histories: Mutex::default(),
+            numbers: RowNumbers::default(),
             derived: OnceLock::new(),
             fenced: AtomicBool::new(false),
         })
@@ -212,6 +215,14 @@ impl TransactionManager {
             self.reserved_segments.store(reserved, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// That many numbers for rows of a table that no other row gets; the first of them. They are
+    /// taken for good with the commit of [`Change::TakeNumbers`].
+    pub(super) fn take_numbers(&self, seen: &TableEntry, count: u64) -> u64 {
+        let latest = self.snapshot();
+        let known = latest.table_by_id(seen.id).map_or(0, |entry| entry.numbers_taken);
+        self.numbers.take(seen.id, known.max(seen.numbers_taken), count)
     }
 
     fn copy(&self, log: &mut CatalogLog, record: &LogRecord) {
@@ -351,6 +362,7 @@ impl TransactionManager {
                 | Change::Define(..)
                 | Change::DropTable(_)
                 | Change::Place(..)
+                | Change::TakeNumbers(..)
                 | Change::Truncate(_)
                 | Change::PutUser(_)
                 | Change::DropUser(_)
@@ -448,6 +460,7 @@ impl TransactionManager {
             | Change::Define(..)
             | Change::AddSegments(..)
             | Change::Place(..)
+            | Change::TakeNumbers(..)
             | Change::PutUser(_)
             | Change::DropUser(_)
             | Change::PutGroup(_)
@@ -549,6 +562,9 @@ fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
         manager.collect(&before, &after, change);
         if let Change::DeleteRows(table, _) | Change::Rewrite(table, _) = change {
             manager.deleters.lock().insert(*table, xid);
+        }
+        if let Change::DropTable(table) = change {
+            manager.numbers.forget(*table);
         }
     }
     manager.histories.lock().enter(&after, xid, &changes, manager.now_us());

@@ -25,6 +25,7 @@ pub mod garbage;
 pub mod isolation;
 pub mod lock;
 pub mod manager;
+mod numbers;
 mod savepoint;
 
 use std::collections::{BTreeSet, HashSet};
@@ -271,6 +272,28 @@ impl Transaction {
                 ReadSet { since: self.view.number(), tables }
             }
         }
+    }
+
+    /// Takes numbers for that many rows of a table, or more if they are known only later: then the
+    /// table must be its own alone. The first of them.
+    ///
+    /// # Errors
+    /// If this transaction may not write.
+    pub fn take_numbers(&mut self, entry: &TableEntry, count: u64) -> Result<u64> {
+        let first = self.manager.take_numbers(entry, count);
+        if count > 0 {
+            self.change(Change::TakeNumbers(entry.id, first.saturating_add(count)))?;
+        }
+        Ok(first)
+    }
+
+    /// Takes all numbers of a table below `end` that are not taken yet.
+    ///
+    /// # Errors
+    /// As [`Transaction::take_numbers`].
+    pub fn take_numbers_until(&mut self, entry: &TableEntry, end: u64) -> Result<()> {
+        let next = self.manager.take_numbers(entry, 0);
+        self.take_numbers(entry, end.saturating_sub(next)).map(drop)
     }
 
     /// Records a change; this transaction sees it from now on.

@@ -110,6 +110,7 @@ fn entry() -> TableEntry {
         sql_type,
         nullable: true,
         default: None,
+        identity: None,
         encode: EncodeName::Auto,
     };
     TableEntry {
@@ -128,6 +129,7 @@ fn entry() -> TableEntry {
         placement_fingerprint: 0,
         slices: vec![Vec::new(); 2],
         deletions: Deletions::default(),
+        numbers_taken: 0,
     }
 }
 

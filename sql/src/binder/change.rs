@@ -22,6 +22,7 @@ use super::insert::{assign, check_type, default_of};
 use super::provider::TARGET;
 use crate::catalog::{ROW_ID_COLUMN, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::refuse_value;
 use crate::statement::{
     Assignment, Delete, Insert, InsertSource, InsertValue, Merge, MergeAction, MergeMatched, Update,
 };
@@ -146,6 +147,14 @@ fn assigned_columns<'a>(
                 format!("column \"{name}\" of relation \"{}\" does not exist", target.name),
             ));
         };
+        if let Some(identity) = target.columns[index].identity {
+            if !identity.by_default {
+                return Err(refuse_value(name));
+            }
+            if matches!(value, InsertValue::Default) {
+                return Err(Error::not_supported("UPDATE of an identity column to DEFAULT"));
+            }
+        }
         if assigned.insert(index, value).is_some() {
             let message = format!("multiple assignments to same column \"{name}\"");
             return Err(Error::syntax(message));

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use std::collections::HashSet;
@@ -10,10 +11,14 @@ use std::sync::Arc;
 use super::Binder;
 use crate::catalog::{TargetColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{CastMode, UTC, cast_call, cast_value, is_castable};
+use crate::functions::{Arithmetic, CastMode, UTC, arithmetic, cast_call, cast_value, is_castable};
+use crate::identity::refuse_value;
 use crate::limits::Limits;
 use crate::statement::{Insert, InsertSource, InsertValue};
 use crate::types::SqlType;
+
+/// The column that numbers the rows of a query. No identifier holds its first character.
+const NUMBER: &str = "\u{1e}number";
 
 /// The plan of an INSERT.
 pub(super) fn bind(
@@ -77,20 +82,54 @@ fn from_query(
     let sources = plan.schema().columns();
     // Without a column list fewer columns than the table has fill the first ones.
     check_count(sources.len(), named, named.len() == target.columns.len())?;
+    let source_of = |index: usize| {
+        let place = named.iter().position(|named| *named == index);
+        place.and_then(|place| sources.get(place))
+    };
+    let mut columns = target.columns.iter().enumerate();
+    let needs_numbers =
+        columns.any(|(index, column)| column.identity.is_some() && source_of(index).is_none());
+    let (plan, number) = match needs_numbers {
+        true => with_row_numbers(plan)?,
+        false => (plan, None),
+    };
     let schema = Arc::clone(plan.schema());
     let mut outputs = Vec::with_capacity(target.columns.len());
     for (index, column) in target.columns.iter().enumerate() {
-        let source = named.iter().position(|named| *named == index);
-        let value = match source.and_then(|position| sources.get(position)) {
-            Some(source) => {
+        let value = match (source_of(index), column.identity, &number) {
+            (Some(source), identity, _) => {
+                if identity.is_some_and(|identity| !identity.by_default) {
+                    return Err(refuse_value(&column.name));
+                }
                 check_type(column, &Expr::Column(source.clone()).get_type(&schema)?)?;
                 assign(Expr::Column(source.clone()), column.sql_type, &schema, binder.zone())?
             }
-            None => default_of(binder, column)?,
+            (None, Some(identity), Some(number)) => {
+                let first = identity.value(target.next_number, column.sql_type)?;
+                let value = counted(first, identity.step, number.clone());
+                assign(value, column.sql_type, &schema, binder.zone())?
+            }
+            (None, _, _) => default_of(binder, column)?,
         };
         outputs.push(value.alias(column.name.clone()));
     }
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+}
+
+/// The rows of a plan in any order, with a column that numbers them from 1.
+fn with_row_numbers(plan: LogicalPlan) -> Result<(LogicalPlan, Option<Expr>)> {
+    let numbered = LogicalPlanBuilder::from(plan).window([row_number().alias(NUMBER)])?.build()?;
+    let number = numbered.schema().columns().pop().map(Expr::Column);
+    Ok((numbered, number))
+}
+
+/// first + step * (number - 1), or an error if that is no BIGINT.
+fn counted(first: i64, step: i64, number: Expr) -> Expr {
+    let long = |value| Expr::Literal(ScalarValue::Int64(Some(value)), None);
+    let number = datafusion::logical_expr::cast(number, DataType::Int64);
+    let before = arithmetic(Arithmetic::Subtract).call(vec![number, long(1)]);
+    let distance = arithmetic(Arithmetic::Multiply).call(vec![long(step), before]);
+    arithmetic(Arithmetic::Add).call(vec![long(first), distance])
 }
 
 /// Fails if no value of the type can be brought to the type of the column.
@@ -164,9 +203,10 @@ fn values(
     let defaults: Vec<Expr> =
         target.columns.iter().map(|column| default_of(binder, column)).collect::<Result<_>>()?;
     let mut bound_rows = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (number, row) in (target.next_number..).zip(rows) {
         check_count(row.len(), named, named.len() == target.columns.len())?;
         let mut bound = defaults.clone();
+        number_row(&mut bound, number, row, named, target)?;
         for (value, index) in row.iter().zip(named) {
             let InsertValue::Expression(expression) = value else { continue };
             let sql_type = target.columns[*index].sql_type;
@@ -194,6 +234,30 @@ fn values(
         .map(|(column, name)| Expr::Column(column).alias(name))
         .collect();
     Ok(LogicalPlanBuilder::from(plan).project(outputs)?.build()?)
+}
+
+/// Gives the identity columns of a row the values that the row does not say.
+fn number_row(
+    bound: &mut [Expr],
+    number: u64,
+    row: &[InsertValue],
+    named: &[usize],
+    target: &TargetTable,
+) -> Result<()> {
+    for (index, column) in target.columns.iter().enumerate() {
+        let Some(identity) = column.identity else { continue };
+        let place = named.iter().position(|named| *named == index);
+        match place.and_then(|place| row.get(place)) {
+            Some(InsertValue::Expression(_)) if identity.by_default => {}
+            Some(InsertValue::Expression(_)) => return Err(refuse_value(&column.name)),
+            Some(InsertValue::Default) | None => {
+                let value = ScalarValue::Int64(Some(identity.value(number, column.sql_type)?));
+                let value = value.cast_to(&column.sql_type.arrow_type())?;
+                bound[index] = Expr::Literal(value, None);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bind_value(

@@ -263,10 +263,12 @@ fn target() -> TargetTable {
         sql_type,
         not_null: false,
         default: default.map(str::to_owned),
+        identity: None,
     };
     TargetTable {
         schema: "public".to_owned(),
         name: "target".to_owned(),
+        next_number: 0,
         columns: vec![
             column("a", SqlType::Integer, None),
             column("b", SqlType::VarChar(3), Some("'def'")),

@@ -15,7 +15,7 @@ use crate::statement::{
 const MAX_ERROR_MAX: u64 = 100_000;
 
 /// Documented options that are not supported.
-const UNSUPPORTED: [&str; 22] = [
+const UNSUPPORTED: [&str; 21] = [
     "fixedwidth",
     "json",
     "avro",
@@ -29,7 +29,6 @@ const UNSUPPORTED: [&str; 22] = [
     "readratio",
     "acceptanydate",
     "encoding",
-    "explicit_ids",
     "roundec",
     "serializetojson",
     "ignoreallerrors",
@@ -90,6 +89,7 @@ pub(super) fn copy(tokens: &mut Tokens<'_>) -> Result<Statement> {
         trim_blanks: false,
         ignore_blank_lines: false,
         fill_record: false,
+        explicit_ids: false,
         accept_invalid_characters: None,
         max_error: 0,
         no_load: false,
@@ -191,6 +191,7 @@ fn flag(word: &str, copy: &mut Copy) -> bool {
         "trimblanks" => copy.trim_blanks = true,
         "ignoreblanklines" => copy.ignore_blank_lines = true,
         "fillrecord" => copy.fill_record = true,
+        "explicit_ids" => copy.explicit_ids = true,
         "noload" => copy.no_load = true,
         _ => return false,
     }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::table_attributes::{encoding, table_attributes};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
 use crate::statement::{
     ColumnDefinition, Constraint, CreateTable, CreateTableAs, DistStyle, Encoding, LikeTable,
     SortKey, Statement, TableAttributes, TableName,
@@ -105,6 +106,10 @@ pub(super) fn added_column(tokens: &mut Tokens<'_>) -> Result<ColumnDefinition> 
             .with_hint("Add a constraint with a statement of its own."));
     }
     let added = columns.into_iter().next().ok_or_else(|| tokens.unexpected())?;
+    if added.identity.is_some() {
+        let message = "ALTER TABLE ADD COLUMN does not support columns with type IDENTITY";
+        return Err(Error::new(ErrorKind::FeatureNotSupported, message));
+    }
     check_column_name(&added.name)?;
     check_encoding(&added.name, added.sql_type, added.encoding)?;
     Ok(added)
@@ -177,12 +182,19 @@ fn column(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
         return Err(Error::not_supported("type serial").with_hint("Use IDENTITY or a default."));
     }
     let sql_type = tokens.sql_type()?;
-    let mut column =
-        ColumnDefinition { name, sql_type, not_null: false, default: None, encoding: None };
+    let mut column = ColumnDefinition {
+        name,
+        sql_type,
+        not_null: false,
+        default: None,
+        identity: None,
+        encoding: None,
+    };
     while let Some(word) = tokens.peek_word(0) {
         tokens.expect_word(&word)?;
         column_attribute(tokens, &word, &mut column, elements)?;
     }
+    check_identity(&column)?;
     elements.columns.push(column);
     Ok(())
 }
@@ -218,11 +230,50 @@ fn column_attribute(
                 return Err(Error::not_supported("COLLATE CASE_INSENSITIVE"));
             }
         }
-        "identity" | "generated" => return Err(Error::not_supported("IDENTITY column")),
+        "identity" => set_identity(tokens, column, false)?,
+        "generated" => {
+            for word in ["by", "default", "as", "identity"] {
+                tokens.expect_word(word)?;
+            }
+            set_identity(tokens, column, true)?;
+        }
         "check" => return Err(Error::not_supported("CHECK constraint")),
         _ => return Err(tokens.unexpected_previous()),
     }
     Ok(())
+}
+
+/// (seed, step)
+fn set_identity(
+    tokens: &mut Tokens<'_>,
+    column: &mut ColumnDefinition,
+    by_default: bool,
+) -> Result<()> {
+    tokens.expect(&Token::LParen)?;
+    let seed = tokens.integer()?;
+    tokens.expect(&Token::Comma)?;
+    let step = tokens.integer()?;
+    tokens.expect(&Token::RParen)?;
+    if column.identity.replace(Identity { seed, step, by_default }).is_some() {
+        return Err(Error::syntax("conflicting or redundant IDENTITY declarations"));
+    }
+    column.not_null = true;
+    Ok(())
+}
+
+fn check_identity(column: &ColumnDefinition) -> Result<()> {
+    let Some(identity) = column.identity else { return Ok(()) };
+    let name = &column.name;
+    if !matches!(column.sql_type, SqlType::Integer | SqlType::BigInt) {
+        return Err(invalid(format!("identity column \"{name}\" must be of type INT or BIGINT")));
+    }
+    if column.default.is_some() {
+        return Err(invalid(format!("both default and identity specified for column \"{name}\"")));
+    }
+    if identity.step == 0 {
+        return Err(invalid(format!("the step of identity column \"{name}\" cannot be 0")));
+    }
+    identity.value(0, column.sql_type).map(drop)
 }
 
 fn assemble(

@@ -257,6 +257,17 @@ impl Tokens<'_> {
         }
     }
 
+    /// A whole number with a sign.
+    pub(super) fn integer(&mut self) -> Result<i64> {
+        let negative = self.take(&Token::Minus);
+        if !negative {
+            self.take(&Token::Plus);
+        }
+        let value = i128::from(self.unsigned()?);
+        let value = if negative { -value } else { value };
+        i64::try_from(value).map_err(|_| self.unexpected_previous())
+    }
+
     pub(super) fn query(&mut self) -> Result<Box<ast::Query>> {
         self.parser.parse_query().map_err(|error| self.convert(error))
     }

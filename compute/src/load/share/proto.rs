@@ -13,10 +13,10 @@ use object_store::path::Path;
 use prost::Message;
 
 use super::super::parquet::RowGroup;
-use super::super::plan::Work;
+use super::super::plan::{SharePlace, Work};
 use super::super::request::{
-    Compression, Conversion, CopyRequest, DateFormat, Format, OmittedColumn, TargetColumn,
-    TimeFormat,
+    Compression, Conversion, CopyRequest, CountedColumn, DateFormat, Format, OmittedColumn,
+    TargetColumn, TimeFormat,
 };
 use super::super::value::datetime::{DatePattern, TimestampPattern};
 use super::LoadShare;
@@ -53,6 +53,13 @@ pub(crate) struct LoadShareProto {
     objects: Vec<ObjectProto>,
     #[prost(message, repeated, tag = "13")]
     work: Vec<WorkProto>,
+    #[prost(message, repeated, tag = "14")]
+    counted: Vec<CountedProto>,
+    /// Which share this is, and of how many.
+    #[prost(uint32, tag = "15")]
+    share: u32,
+    #[prost(uint32, tag = "16")]
+    shares: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,6 +133,16 @@ struct OmittedProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct CountedProto {
+    #[prost(uint32, tag = "1")]
+    position: u32,
+    #[prost(int64, tag = "2")]
+    first: i64,
+    #[prost(int64, tag = "3")]
+    step: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct ObjectProto {
     #[prost(string, tag = "1")]
     location: String,
@@ -190,6 +207,9 @@ impl LoadShare {
             schema: Some(request.schema.as_ref().try_into()?),
             objects: self.objects.iter().map(object).collect(),
             work: self.work.iter().map(work).collect::<Result<_>>()?,
+            counted: request.counted.iter().map(counted).collect::<Result<_>>()?,
+            share: number(self.place.index)?,
+            shares: number(self.place.count)?,
         })
     }
 
@@ -216,6 +236,7 @@ impl LoadShare {
             )?,
             columns: proto.columns.into_iter().map(read_target).collect::<Result<_>>()?,
             omitted: proto.omitted.iter().map(read_omitted).collect::<Result<_>>()?,
+            counted: proto.counted.iter().map(read_counted).collect(),
             schema: Arc::new(schema),
         };
         let objects: Vec<ObjectMeta> =
@@ -224,7 +245,13 @@ impl LoadShare {
         if work.iter().any(|item| item.file() >= objects.len()) {
             return Err(missing("an object of a load"));
         }
-        Ok(Self { request: Arc::new(request), objects, work })
+        let place =
+            SharePlace { index: proto.share as usize, count: (proto.shares as usize).max(1) };
+        let columns = request.schema.fields().len();
+        if request.counted.iter().any(|column| column.position >= columns) {
+            return Err(missing("a column that counts"));
+        }
+        Ok(Self { request: Arc::new(request), objects, work, place })
     }
 }
 
@@ -344,6 +371,15 @@ fn read_omitted(proto: &OmittedProto) -> Result<OmittedColumn> {
     let value = proto.value.as_ref().ok_or_else(|| missing("the value of a column"))?;
     let value = ScalarValue::try_from(value).map_err(unreadable)?;
     Ok(OmittedColumn { position: proto.position as usize, value })
+}
+
+fn counted(column: &CountedColumn) -> Result<CountedProto> {
+    let CountedColumn { position, first, step } = *column;
+    Ok(CountedProto { position: number(position)?, first, step })
+}
+
+fn read_counted(proto: &CountedProto) -> CountedColumn {
+    CountedColumn { position: proto.position as usize, first: proto.first, step: proto.step }
 }
 
 fn object(object: &ObjectMeta) -> ObjectProto {

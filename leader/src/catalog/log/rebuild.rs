@@ -97,6 +97,7 @@ mod tests {
             placement_fingerprint: u64::MAX,
             slices: vec![vec![]; 2],
             deletions: Default::default(),
+            numbers_taken: 0,
         }))
     }
 

@@ -175,6 +175,7 @@ fn catalog() -> SystemCatalog {
         sql_type,
         nullable: id > 0,
         default: default.map(str::to_owned),
+        identity: None,
         encode: EncodeName::Zstd,
     };
     let table = TableEntry {
@@ -198,6 +199,7 @@ fn catalog() -> SystemCatalog {
         placement_fingerprint: 0,
         slices: vec![Vec::new()],
         deletions: Default::default(),
+        numbers_taken: 0,
     };
     let user = |oid, name: &str, superuser| UserEntry {
         oid,

@@ -39,6 +39,7 @@ fn table(id: TableId, layout: Layout) -> TableEntry {
         placement_fingerprint: 0,
         slices: vec![Vec::new(); layout.slices()],
         deletions: Default::default(),
+        numbers_taken: 0,
     }
 }
 

@@ -15,13 +15,14 @@ pub(super) const TABLE: SystemTable = SystemTable {
 
 fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
     for entry in catalog.snapshot.tables() {
-        for (number, column) in (1i64..).zip(&entry.columns) {
-            let Some(default) = &column.default else { continue };
+        for (position, column) in entry.columns.iter().enumerate() {
+            let default = column.default.clone().or_else(|| entry.identity_default(position));
+            let Some(default) = default else { continue };
             rows.add([
                 ("adrelid", entry.id.0.into()),
-                ("adnum", number.into()),
+                ("adnum", (position + 1).into()),
                 ("adbin", default.clone().into()),
-                ("adsrc", default.clone().into()),
+                ("adsrc", default.into()),
             ]);
         }
     }

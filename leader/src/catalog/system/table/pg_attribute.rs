@@ -69,6 +69,7 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
                 ("attalign", known.map_or("i", |known| known.align).into()),
                 ("attnotnull", (!column.is_nullable()).into()),
                 ("atthasdef", design.has_default.into()),
+                ("attidentity", design.identity.into()),
                 ("attisdistkey", design.is_distkey.into()),
                 ("attsortkeyord", design.sort_key_order.into()),
                 ("attencodingtype", design.encoding.into()),
@@ -82,6 +83,8 @@ fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
 #[derive(Default)]
 struct Design {
     has_default: bool,
+    /// As PostgreSQL has it: always or by default.
+    identity: &'static str,
     is_distkey: bool,
     /// From 1; 0 for a column that is not in the sort key.
     sort_key_order: usize,
@@ -93,7 +96,11 @@ impl Design {
         let column = &entry.columns[position];
         let sorted = entry.sort_key.iter().position(|sorted| *sorted == position);
         Self {
-            has_default: column.default.is_some(),
+            has_default: column.default.is_some() || column.identity.is_some(),
+            identity: column.identity.map_or("", |identity| match identity.by_default {
+                true => "d",
+                false => "a",
+            }),
             is_distkey: entry.distribution == DistributionStyle::Key(position),
             sort_key_order: sorted.map_or(0, |order| order + 1),
             encoding: encoding_code(column.encode),
