@@ -2,6 +2,7 @@
 //! kill -9 in the middle.
 
 mod conflicts;
+mod identity;
 mod kills;
 mod serializable;
 
