@@ -13,7 +13,6 @@
 
 mod catalog;
 mod files;
-mod wal;
 
 pub use storage::verify::Depth;
 

@@ -5,6 +5,7 @@
 mod inspect;
 mod rebuild;
 mod users;
+pub(crate) mod wal;
 
 use std::fs::File;
 use std::path::Path;

@@ -7,8 +7,8 @@ use std::path::Path;
 use compute::layout::Layout;
 use compute::service::CatalogCopy;
 
-use super::wal::lost_commits;
 use crate::catalog::Snapshot;
+use crate::catalog::log::wal::lost_commits;
 use crate::catalog::log::{CatalogLog, rebuild};
 use crate::cluster::restore::log_record;
 use crate::error::{Error, Result, chain};

@@ -73,7 +73,7 @@ impl Order {
 }
 
 /// How many commits lie behind a damage, and so are lost; 0 where the log may just end.
-pub(super) fn lost_commits(log: &[u8]) -> usize {
+pub(crate) fn lost_commits(log: &[u8]) -> usize {
     let Some((header, frames)) = log.split_at_checked(HEADER_BYTES) else { return 0 };
     let order = if word(header, 0) & 1 == 0 { Order::Little } else { Order::Big };
     let stored = (word(header, 24), word(header, 28));
