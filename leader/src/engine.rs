@@ -100,7 +100,7 @@ impl Engine {
         private_file::make_directory(&config.data_dir).map_err(|e| io(&config.data_dir, e))?;
         let lock = lock_directory(&config.data_dir)?;
         let clock: Clock = Arc::new(Utc::now);
-        let mut log = CatalogLog::open(&config.catalog_path())?;
+        let mut log = CatalogLog::mend_and_open(&config.catalog_path())?;
         check_shape(&config, &mut log)?;
         // What nodes must have is asked when they are watched, and then the manager is there.
         let manager = Arc::new(OnceLock::<Arc<TransactionManager>>::new());

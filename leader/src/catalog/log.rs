@@ -2,13 +2,14 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod digest;
 mod inspect;
 mod rebuild;
 mod users;
 pub(crate) mod wal;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use compute::Deletions;
@@ -23,6 +24,8 @@ use storage::row_set::RowSet;
 use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 
+use digest::Digests;
+
 use super::{
     Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, Snapshot, TableColumn, TableEntry,
     constraint,
@@ -33,7 +36,7 @@ pub use rebuild::rebuild;
 
 /// The format of the file. Older ones since [`FORMAT_OLDEST`] are brought to it when it is opened, in
 /// one SQLite transaction; others are refused.
-const FORMAT_VERSION: i64 = 5;
+const FORMAT_VERSION: i64 = 6;
 /// The oldest format that is read.
 const FORMAT_OLDEST: i64 = 2;
 
@@ -126,11 +129,39 @@ const FIRST_OID: u32 = 100_000;
 #[derive(Debug)]
 pub struct CatalogLog {
     connection: Connection,
+    digests: Digests,
     /// Whether all that was there when it was opened is durable.
     is_settled: bool,
 }
 
 impl CatalogLog {
+    /// Opens the file as [`CatalogLog::open`] does, after it has taken back flipped bits in its
+    /// write-ahead log: SQLite would take commits there for writes that a crash has torn.
+    ///
+    /// # Errors
+    /// Fails if the file or the log is damaged beyond that.
+    pub fn mend_and_open(path: &Path) -> Result<Self> {
+        let beside = |name: &Path| {
+            let mut name = name.as_os_str().to_owned();
+            name.push("-wal");
+            PathBuf::from(name)
+        };
+        wal::mend(&beside(path), |log| {
+            // On a copy: opening a file writes to it.
+            let directory = tempfile::tempdir().ok()?;
+            let copy = directory.path().join("copy.sqlite");
+            std::fs::copy(path, &copy).ok()?;
+            std::fs::write(beside(&copy), log).ok()?;
+            // An older one has no digests that would tell.
+            if format_version(&Connection::open(&copy).ok()?).ok()? != Some(FORMAT_VERSION) {
+                return None;
+            }
+            let log = Self::open(&copy).ok()?;
+            if log.problems().is_empty() { log.number().ok() } else { None }
+        })?;
+        Self::open(path)
+    }
+
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self> {
         let connection = Connection::open(path)?;
@@ -139,11 +170,14 @@ impl CatalogLog {
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let mut log = Self { connection, is_settled: false };
-        match log.format_version()? {
-            None => log.create()?,
-            Some(FORMAT_VERSION) => {}
-            Some(format @ FORMAT_OLDEST..FORMAT_VERSION) => log.upgrade(format)?,
+        let mut connection = connection;
+        match format_version(&connection)? {
+            None => create(&mut connection)?,
+            Some(FORMAT_VERSION) => check_pages(&connection)?,
+            Some(format @ FORMAT_OLDEST..FORMAT_VERSION) => {
+                check_pages(&connection)?;
+                upgrade(&mut connection, format)?;
+            }
             Some(other) => {
                 let text = format!(
                     "format {other}; this server reads formats {FORMAT_OLDEST} to \
@@ -158,6 +192,8 @@ impl CatalogLog {
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| {
             Error::Io { action: format!("sync {}", directory.display()), source }
         })?;
+        let digests = Digests::open(&connection)?;
+        let mut log = Self { connection, digests, is_settled: false };
         match log.settle() {
             Err(Error::Catalog(error)) if is_full(&error) => {
                 tracing::warn!(%error, "the write-ahead log stays as it is; nothing is written");
@@ -183,52 +219,18 @@ impl CatalogLog {
         Ok(())
     }
 
-    fn format_version(&self) -> Result<Option<i64>> {
-        let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'";
-        if self.connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
-            return Ok(None);
-        }
-        let sql = "SELECT value FROM meta WHERE name = 'format'";
-        Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?)
-    }
-
-    fn create(&mut self) -> Result<()> {
+    /// Changes what no record tells of: all of it or nothing, with the digests.
+    fn transact<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.settle()?;
         let transaction = self.connection.transaction()?;
-        transaction.execute_batch(SCHEMA)?;
-        transaction.execute_batch(SCHEMA_OF_USERS)?;
-        transaction.execute_batch(SCHEMA_SINCE_3)?;
-        transaction.execute_batch(SCHEMA_SINCE_4)?;
-        transaction.execute_batch(SCHEMA_SINCE_5)?;
-        let first = [
-            ("format", FORMAT_VERSION),
-            ("next_xid", 1),
-            ("next_oid", i64::from(FIRST_OID)),
-            ("next_segment", 1),
-        ];
-        for (name, value) in first {
-            transaction.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, value])?;
+        self.digests.begin();
+        let done = work(&transaction)?;
+        if let Some(digests) = self.digests.changed() {
+            transaction.execute(digest::WRITE, params![digests])?;
         }
         transaction.commit()?;
-        Ok(())
-    }
-
-    /// Brings a file of an older format to the present one. It is no write with a number: a copy of
-    /// such a file is changed in the same way when [`rebuild`] opens it, and what was written to
-    /// it before means the same afterwards.
-    fn upgrade(&mut self, format: i64) -> Result<()> {
-        let transaction = self.connection.transaction()?;
-        if format < 3 {
-            transaction.execute_batch(SCHEMA_SINCE_3)?;
-        }
-        if format < 4 {
-            transaction.execute_batch(SCHEMA_SINCE_4)?;
-        }
-        transaction.execute_batch(SCHEMA_SINCE_5)?;
-        let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
-        transaction.execute(sql, [FORMAT_VERSION])?;
-        transaction.commit()?;
-        tracing::info!(from = format, to = FORMAT_VERSION, "upgraded the catalog file");
-        Ok(())
+        self.digests.commit();
+        Ok(done)
     }
 
     /// Whether the transaction's commit record is there.
@@ -251,8 +253,13 @@ impl CatalogLog {
             for change in changes {
                 write_change(writer, xid, change)?;
             }
-            let sql = "INSERT INTO commit_record (xid) VALUES (?1)";
-            writer.run(sql, params![integer(xid.0)?])?;
+            // Not as a default of the table: copies shall have the same.
+            let now: String = writer
+                .transaction
+                .prepare_cached("SELECT datetime('now')")?
+                .query_row([], |row| row.get(0))?;
+            let sql = "INSERT INTO commit_record (xid, committed_at) VALUES (?1, ?2)";
+            writer.run(sql, params![integer(xid.0)?, now])?;
             write_next_ids(writer, next)
         })
     }
@@ -266,13 +273,18 @@ impl CatalogLog {
     fn write(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<()>) -> Result<LogRecord> {
         self.settle()?;
         let transaction = self.connection.transaction()?;
+        self.digests.begin();
         let mut writer = Writer { transaction: &transaction, statements: String::new() };
         work(&mut writer)?;
         writer.run(COUNT_WRITE, params![])?;
+        if let Some(digests) = self.digests.changed() {
+            writer.run(digest::WRITE, params![digests])?;
+        }
         let statements = writer.statements;
         let number = write_count(&transaction)?;
         faults::point(Place::CommitWritten);
         transaction.commit()?;
+        self.digests.commit();
         Ok(LogRecord { number, statements })
     }
 
@@ -293,28 +305,28 @@ impl CatalogLog {
         SystemRandom::new()
             .fill(&mut drawn)
             .map_err(|_| Error::Internal("the operating system gave no random bytes".into()))?;
-        let transaction = self.connection.transaction()?;
-        let sql = "INSERT OR IGNORE INTO meta VALUES ('cluster_id', ?1)";
-        transaction.execute(sql, [i64::from_le_bytes(drawn)])?;
-        let sql = "SELECT value FROM meta WHERE name = 'cluster_id'";
-        let id: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
-        transaction.commit()?;
-        Ok(id.cast_unsigned())
+        self.transact(|transaction| {
+            let sql = "INSERT OR IGNORE INTO meta VALUES ('cluster_id', ?1)";
+            transaction.execute(sql, [i64::from_le_bytes(drawn)])?;
+            let sql = "SELECT value FROM meta WHERE name = 'cluster_id'";
+            let id: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+            Ok(id.cast_unsigned())
+        })
     }
 
     /// Nodes and slices of a node that the catalog's tables are divided among: these, if it has none
     /// yet.
     pub fn shape(&mut self, nodes: usize, slices_per_node: usize) -> Result<(usize, usize)> {
-        let transaction = self.connection.transaction()?;
-        let mut shape = [("nodes", nodes), ("slices_per_node", slices_per_node)];
-        for (name, value) in &mut shape {
-            let sql = "INSERT OR IGNORE INTO meta VALUES (?1, ?2)";
-            transaction.execute(sql, params![*name, count(*value)?])?;
-            let sql = "SELECT value FROM meta WHERE name = ?1";
-            *value = transaction.query_row(sql, [*name], |row| row.get::<_, u32>(0))? as usize;
-        }
-        transaction.commit()?;
-        Ok((shape[0].1, shape[1].1))
+        self.transact(|transaction| {
+            let mut shape = [("nodes", nodes), ("slices_per_node", slices_per_node)];
+            for (name, value) in &mut shape {
+                let sql = "INSERT OR IGNORE INTO meta VALUES (?1, ?2)";
+                transaction.execute(sql, params![*name, count(*value)?])?;
+                let sql = "SELECT value FROM meta WHERE name = ?1";
+                *value = transaction.query_row(sql, [*name], |row| row.get::<_, u32>(0))? as usize;
+            }
+            Ok((shape[0].1, shape[1].1))
+        })
     }
 
     /// Reads everything that was ever committed.
@@ -450,6 +462,75 @@ impl CatalogLog {
             snapshot.apply(&Change::DeleteRows(table, vec![deletion]))?;
         }
         Ok(())
+    }
+}
+
+/// The format of a file; none for a new one.
+fn format_version(connection: &Connection) -> Result<Option<i64>> {
+    let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'";
+    if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0 {
+        let sql = "SELECT value FROM meta WHERE name = 'format'";
+        let format = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+        return format.map(Some).ok_or_else(|| Error::CatalogDamaged("it has no format".into()));
+    }
+    // A new file has no page, or the first alone if a crash came then.
+    match connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? {
+        0 | 1 => Ok(None),
+        _ => Err(Error::CatalogDamaged("its tables are not there".into())),
+    }
+}
+
+fn create(connection: &mut Connection) -> Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(SCHEMA_OF_USERS)?;
+    transaction.execute_batch(SCHEMA_SINCE_3)?;
+    transaction.execute_batch(SCHEMA_SINCE_4)?;
+    transaction.execute_batch(SCHEMA_SINCE_5)?;
+    transaction.execute_batch(digest::SCHEMA)?;
+    let first = [
+        ("format", FORMAT_VERSION),
+        ("next_xid", 1),
+        ("next_oid", i64::from(FIRST_OID)),
+        ("next_segment", 1),
+    ];
+    for (name, value) in first {
+        transaction.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, value])?;
+    }
+    Digests::write_first(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Brings a file of an older format to the present one. It is no write with a number: a copy of such a
+/// file is changed in the same way when [`rebuild`] opens it, and what was written to it before
+/// means the same afterwards.
+fn upgrade(connection: &mut Connection, format: i64) -> Result<()> {
+    let transaction = connection.transaction()?;
+    if format < 3 {
+        transaction.execute_batch(SCHEMA_SINCE_3)?;
+    }
+    if format < 4 {
+        transaction.execute_batch(SCHEMA_SINCE_4)?;
+    }
+    if format < 5 {
+        transaction.execute_batch(SCHEMA_SINCE_5)?;
+    }
+    transaction.execute_batch(digest::SCHEMA)?;
+    let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
+    transaction.execute(sql, [FORMAT_VERSION])?;
+    Digests::write_first(&transaction)?;
+    transaction.commit()?;
+    tracing::info!(from = format, to = FORMAT_VERSION, "upgraded the catalog file");
+    Ok(())
+}
+
+/// Refuses a file whose pages do not hold together, or whose indexes say other things than its
+/// tables: rows would be read, and changed, by them.
+fn check_pages(connection: &Connection) -> Result<()> {
+    match inspect::pages(connection)?.into_iter().next() {
+        Some(problem) => Err(Error::CatalogDamaged(problem)),
+        None => Ok(()),
     }
 }
 

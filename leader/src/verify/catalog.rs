@@ -8,8 +8,7 @@ use compute::layout::Layout;
 use compute::service::CatalogCopy;
 
 use crate::catalog::Snapshot;
-use crate::catalog::log::wal::lost_commits;
-use crate::catalog::log::{CatalogLog, rebuild};
+use crate::catalog::log::{CatalogLog, rebuild, wal};
 use crate::cluster::restore::log_record;
 use crate::error::{Error, Result, chain};
 
@@ -45,13 +44,9 @@ impl CatalogFile {
                 return Err(Error::Io { action: format!("read {}", log.display()), source });
             }
         };
-        match lost_commits(&log) {
-            0 => Ok(Self::open(&scratch.join(FILE))),
-            lost => {
-                let text =
-                    format!("its write-ahead log is damaged, and the last {lost} commits lost");
-                Ok(Err(vec![text]))
-            }
+        match wal::examine(&log).problem() {
+            None => Ok(Self::open(&scratch.join(FILE))),
+            Some(problem) => Ok(Err(vec![problem])),
         }
     }
 
@@ -89,6 +84,12 @@ impl CatalogFile {
     /// The number of its last write.
     pub(super) fn number(&self) -> Result<u64> {
         self.log.number()
+    }
+
+    /// All its rows, by table.
+    #[cfg(test)]
+    pub(super) fn rows(&self) -> Result<std::collections::BTreeMap<String, Vec<String>>> {
+        self.log.rows()
     }
 
     /// What it holds, in words.

@@ -1,7 +1,8 @@
 //! Every bit of a small database, and random bits of a larger one: whatever is flipped is found, and
 //! where it is; and what is done to a catalog file.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs;
 
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
 use compute::Deletions;
@@ -220,56 +221,102 @@ fn other_files_of_the_same_name_are_found() {
     }
 }
 
-/// The bytes of a catalog file without anything beside it.
-fn catalog_bytes(directory: &Path, changes: &[Change]) -> Vec<u8> {
-    let path = directory.join("made.sqlite");
-    let mut log = CatalogLog::open(&path).unwrap();
-    let next = NextIds { xid: 9, oid: 200_000, segment: 100 };
-    log.commit(Xid(8), changes, next).unwrap();
-    log.image().unwrap()
+/// A catalog as a server leaves it that was killed: the file, and its write-ahead log with the last
+/// commits.
+struct CatalogBytes {
+    file: Vec<u8>,
+    log: Vec<u8>,
 }
 
-/// Bits of a catalog file: a flip is found in the file, or changes no row, or is a row that says
-/// something else. Of the last kind none is in what the catalog keeps of files, and each is found
-/// beside a copy of the catalog.
-#[test]
-fn flips_in_a_catalog_change_nothing_that_is_known_of_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = Database::new(12);
-    let bytes = catalog_bytes(directory.path(), &database.changes);
-    let read = |bytes: &[u8]| {
-        let data_dir = tempfile::tempdir().unwrap();
-        std::fs::write(data_dir.path().join(catalog::FILE), bytes).unwrap();
+impl CatalogBytes {
+    fn new(changes: &[Change]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(catalog::FILE);
+        let beside = path.with_extension("sqlite-wal");
+        let mut log = CatalogLog::open(&path).unwrap();
+        let next = |xid| NextIds { xid, oid: 200_000, segment: 100 };
+        log.commit(Xid(8), changes, next(9)).unwrap();
+        // All of this is in the file itself.
+        drop(log);
+        let mut log = CatalogLog::open(&path).unwrap();
+        for xid in 10..12 {
+            let change = Change::TakeNumbers(TABLE, xid);
+            log.commit(Xid(xid), &[change], next(xid + 1)).unwrap();
+        }
+        Self { file: fs::read(&path).unwrap(), log: fs::read(&beside).unwrap() }
+    }
+
+    /// The rows that a server would start with, by table, and those that verify reads. None is a
+    /// refusal.
+    fn read(&self) -> (Option<Rows>, Option<Rows>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(catalog::FILE);
+        fs::write(&path, &self.file).unwrap();
+        fs::write(path.with_extension("sqlite-wal"), &self.log).unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        // The scratch directory is needed only while it is read.
-        CatalogFile::read(data_dir.path(), scratch.path()).unwrap()
-    };
-    let whole = read(&bytes).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let files = |snapshot: &Snapshot| -> BTreeSet<Vec<u8>> {
-        let tables = snapshot.tables().flat_map(|table| {
-            let segments = table.slices.iter().flatten().map(|segment| segment.to_bytes());
-            segments.chain(table.deletions.values().map(|vector| vector.to_bytes()))
+        let verified = CatalogFile::read(directory.path(), scratch.path()).unwrap();
+        let verified = verified.ok().map(|file| file.rows().unwrap());
+        let started = CatalogLog::mend_and_open(&path).and_then(|log| {
+            log.read()?;
+            log.rows()
         });
-        tables.collect()
-    };
+        (started.ok(), verified)
+    }
+}
+
+type Rows = BTreeMap<String, Vec<String>>;
+
+/// Which of so many bits are flipped: all if `BLUESHIFT_FLIPS` says so, else as many as it says, or
+/// as given.
+fn bits_to_flip(bits: usize, otherwise: usize) -> Vec<usize> {
+    let asked = std::env::var("BLUESHIFT_FLIPS").unwrap_or_default();
+    if asked == "all" {
+        return (0..bits).collect();
+    }
     let mut random = StdRng::seed_from_u64(2);
-    let (mut found, mut harmless, mut other) = (0, 0, 0);
-    for _ in 0..600 {
-        let bit = random.random_range(0..bytes.len() * 8);
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        let Ok(file) = read(&flipped) else {
-            found += 1;
-            continue;
-        };
-        assert_eq!(files(&file.snapshot), files(&whole.snapshot), "bit {bit}");
-        match differences(&whole, Ok(file)).unwrap().is_empty() {
-            true => harmless += 1,
-            false => other += 1,
+    (0..asked.parse().unwrap_or(otherwise)).map(|_| random.random_range(0..bits)).collect()
+}
+
+/// Whatever bit of a catalog file is flipped: it is found by verify and at the start of a server, or
+/// every row is what it was.
+#[test]
+fn every_flip_in_a_catalog_is_found_or_changes_no_row() {
+    let mut bytes = CatalogBytes::new(&Database::new(12).changes);
+    let whole = bytes.read().0.unwrap();
+    assert_eq!(bytes.read(), (Some(whole.clone()), Some(whole.clone())));
+    let (mut refused, mut same) = (0, 0);
+    for bit in bits_to_flip(bytes.file.len() * 8, 600) {
+        bytes.file[bit / 8] ^= 1 << (bit % 8);
+        let (started, verified) = bytes.read();
+        bytes.file[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(started.is_some(), verified.is_some(), "bit {bit}");
+        match (started, verified) {
+            (None, None) => refused += 1,
+            (started, verified) => {
+                assert!(
+                    [started, verified].iter().flatten().all(|rows| *rows == whole),
+                    "bit {bit}"
+                );
+                same += 1;
+            }
         }
     }
-    eprintln!("{found} found, {harmless} harmless, {other} rows that say something else");
-    assert!(found > 0 && harmless > 0);
+    assert!(refused > 0 && same > 0, "{refused} refused, {same} harmless");
+}
+
+/// Whatever bit of the write-ahead log is flipped: verify says so, and a server takes it back. No
+/// commit is lost.
+#[test]
+fn every_flip_in_a_write_ahead_log_is_found_and_mended() {
+    let mut bytes = CatalogBytes::new(&Database::new(12).changes);
+    let whole = bytes.read().0.unwrap();
+    for bit in bits_to_flip(bytes.log.len() * 8, 60) {
+        bytes.log[bit / 8] ^= 1 << (bit % 8);
+        let (started, verified) = bytes.read();
+        bytes.log[bit / 8] ^= 1 << (bit % 8);
+        assert!(verified.is_none(), "bit {bit}");
+        assert!(started == Some(whole.clone()), "bit {bit}: {started:?}");
+    }
 }
 
 #[test]
@@ -282,5 +329,5 @@ fn a_directory_of_something_else_is_refused() {
     };
     let refused = verify(&options, &mut Vec::new()).unwrap_err().to_string();
     assert!(refused.ends_with("is not a data directory"), "{refused}");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -40,15 +40,15 @@ pub fn rebuild(path: &Path, image: &[u8], records: &[LogRecord]) -> Result<()> {
 
 impl CatalogLog {
     fn replay(&mut self, record: &LogRecord) -> Result<()> {
-        let transaction = self.connection.transaction()?;
-        transaction.execute_batch(&record.statements)?;
-        let number = write_count(&transaction)?;
-        if number != record.number {
-            let text = format!("record {} came where {number} was due", record.number);
-            return Err(Error::CatalogDamaged(text));
-        }
-        transaction.commit()?;
-        Ok(())
+        self.transact(|transaction| {
+            transaction.execute_batch(&record.statements)?;
+            let number = write_count(transaction)?;
+            if number != record.number {
+                let text = format!("record {} came where {number} was due", record.number);
+                return Err(Error::CatalogDamaged(text));
+            }
+            Ok(())
+        })
     }
 
     fn check(&self) -> Result<()> {
