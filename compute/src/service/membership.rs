@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use storage::io::{Io, write_file_whole};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The name of the file in the node's data directory.
 const FILE: &str = "membership";
@@ -30,7 +31,7 @@ impl Membership {
         let text = std::str::from_utf8(&bytes).map_err(|error| failed(&error))?;
         match Self::parse(text) {
             Some(membership) => Ok(Some(membership)),
-            None => Err(failed(&"it does not name a cluster and an epoch")),
+            None => Err(failed(&"it does not name a cluster and an epoch, or is damaged")),
         }
     }
 
@@ -41,6 +42,11 @@ impl Membership {
     }
 
     fn to_text(self) -> String {
+        let text = self.words();
+        format!("{text}checksum {:016x}\n", xxh3_64(text.as_bytes()))
+    }
+
+    fn words(self) -> String {
         format!("cluster {:016x}\nepoch {}\n", self.cluster, self.epoch)
     }
 
@@ -50,10 +56,40 @@ impl Membership {
         let epoch = lines.next()?.strip_prefix("epoch ")?;
         let membership =
             Self { cluster: u64::from_str_radix(cluster, 16).ok()?, epoch: epoch.parse().ok()? };
-        (membership.to_text() == text).then_some(membership)
+        // Earlier servers wrote no checksum.
+        (membership.to_text() == text || membership.words() == text).then_some(membership)
     }
 }
 
 fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::io::MemoryIo;
+
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let (io, directory) = (MemoryIo::new(), Path::new("/node"));
+        io.create_directory(directory).unwrap();
+        let membership = Membership { cluster: 0xfeed, epoch: 12 };
+        membership.write(&io, directory).unwrap();
+        assert_eq!(Membership::read(&io, directory), Ok(Some(membership)));
+        let bits = io.contents(&path(directory)).unwrap().len() * 8;
+        for bit in 0..bits {
+            let flip = |bytes: &mut Vec<u8>| bytes[bit / 8] ^= 1 << (bit % 8);
+            io.damage(&path(directory), flip).unwrap();
+            assert!(Membership::read(&io, directory).is_err(), "bit {bit}");
+            io.damage(&path(directory), flip).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_server_is_read() {
+        let text = "cluster 00000000000000ff\nepoch 3\n";
+        assert_eq!(Membership::parse(text), Some(Membership { cluster: 255, epoch: 3 }));
+    }
 }

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::{fs, io};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::error::{Error, Result};
 use crate::private_file;
 
@@ -13,10 +15,9 @@ const FILE: &str = "epoch";
 pub(crate) fn next(data_dir: &Path) -> Result<u64> {
     let path = data_dir.join(FILE);
     let last: u64 = match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| Error::Config(format!("{} does not hold a number", path.display())))?,
+        Ok(text) => parse(&text).ok_or_else(|| {
+            Error::Config(format!("{} does not hold a number, or is damaged", path.display()))
+        })?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(source) => return Err(failed(&path, source)),
     };
@@ -27,9 +28,40 @@ pub(crate) fn next(data_dir: &Path) -> Result<u64> {
 /// Makes durable that this epoch was the last.
 pub(super) fn write(data_dir: &Path, epoch: u64) -> Result<()> {
     let path = data_dir.join(FILE);
-    private_file::write(&path, &format!("{epoch}\n")).map_err(|source| failed(&path, source))
+    private_file::write(&path, &text(epoch)).map_err(|source| failed(&path, source))
+}
+
+/// The number, and a checksum of it: nodes refuse a leader whose epoch is too low.
+fn text(epoch: u64) -> String {
+    format!("{epoch}\n{:016x}\n", xxh3_64(&epoch.to_le_bytes()))
+}
+
+fn parse(found: &str) -> Option<u64> {
+    let epoch = found.lines().next()?.parse().ok()?;
+    // Earlier servers wrote no checksum.
+    (found == text(epoch) || found == format!("{epoch}\n")).then_some(epoch)
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {
     Error::Io { action: format!("use {}", path.display()), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flipped_bit_is_another_epoch() {
+        assert_eq!(parse("12\n"), Some(12));
+        for epoch in [0, 9, 12, u64::MAX] {
+            let mut bytes = text(epoch).into_bytes();
+            assert_eq!(parse(&text(epoch)), Some(epoch));
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let read = std::str::from_utf8(&bytes).ok().and_then(parse);
+                assert_eq!(read, None, "bit {bit} of {epoch}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
 }
