@@ -423,6 +423,21 @@ async fn stv_locks_shows_who_holds_a_table_and_who_waits() {
     changes(&third, "INSERT INTO test VALUES (3, 30)").await;
     let adds = [held.as_slice(), &[row(&pids[2], "Holding insert lock")]].concat();
     assert_eq!(rows(&watcher, locks).await, adds);
+    let sql = "SELECT txn_owner, txn_db, pid, lock_mode, lockable_object_type, relation, granted \
+               FROM svv_transactions ORDER BY pid, lockable_object_type";
+    let transaction = |pid: &str, mode: &str| {
+        let own = format!("awsuser|dev|{pid}");
+        [
+            format!("{own}|{mode}|relation|{id}|t"),
+            format!("{own}|ExclusiveLock|transactionid|NULL|t"),
+        ]
+    };
+    let shown = [
+        transaction(&pids[0], "ShareRowExclusiveLock"),
+        transaction(&pids[1], "ShareRowExclusiveLock"),
+        transaction(&pids[2], "RowExclusiveLock"),
+    ];
+    assert_eq!(rows(&watcher, sql).await, shown.concat());
     changes(&third, "ROLLBACK").await;
     let copied = "INSERT INTO test SELECT id + 2, 30 FROM test WHERE id = 1";
     let told = waits(&third, copied, async {

@@ -12,6 +12,7 @@ mod pg_class;
 mod pg_collation;
 mod pg_constraint;
 mod pg_database;
+mod pg_database_info;
 mod pg_depend;
 mod pg_description;
 mod pg_enum;
@@ -64,6 +65,7 @@ mod svl_query_metrics_summary;
 mod svl_query_queue_info;
 mod svv_role_grants;
 mod svv_roles;
+mod svv_transactions;
 mod svv_user_grants;
 
 use super::SystemCatalog;
@@ -88,7 +90,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 61] = [
+static TABLES: [&SystemTable; 63] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -97,6 +99,7 @@ static TABLES: [&SystemTable; 61] = [
     &pg_collation::TABLE,
     &pg_constraint::TABLE,
     &pg_database::TABLE,
+    &pg_database_info::TABLE,
     &pg_depend::TABLE,
     &pg_description::TABLE,
     &pg_enum::TABLE,
@@ -149,6 +152,7 @@ static TABLES: [&SystemTable; 61] = [
     &svl_query_queue_info::TABLE,
     &svv_role_grants::TABLE,
     &svv_roles::TABLE,
+    &svv_transactions::TABLE,
     &svv_user_grants::TABLE,
 ];
 
