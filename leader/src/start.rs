@@ -107,6 +107,7 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
         _ => return Err(Error::Config("[tls] needs both certificate and key".into())),
     };
     let registry = Arc::clone(&engine.registry);
+    let cluster = engine.cluster.clone();
     let backend = Arc::new(Leader { engine });
     let server = Server::new(listener, backend, registry, tls)
         .map_err(|source| Error::Io { action: "start the server".into(), source })?;
@@ -114,6 +115,9 @@ pub async fn serve_until_stopped(config: Config) -> Result<()> {
         server.local_addr().map_err(|source| Error::Io { action: "listen".into(), source })?;
     announce(&format!("ready: postgres://{SUPERUSER}@{address}/{DATABASE}"))?;
     server.run(stop).await;
+    if let Cluster::Nodes(nodes) = &cluster {
+        nodes.stop_watching();
+    }
     Ok(())
 }
 

@@ -188,7 +188,7 @@ impl CatalogLog {
         }
         // SQLite does not tell when this fails for a log that it makes.
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
+        let directory = directory.unwrap_or_else(|| Path::new("."));
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| {
             Error::Io { action: format!("sync {}", directory.display()), source }
         })?;

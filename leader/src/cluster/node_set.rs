@@ -170,6 +170,11 @@ impl NodeSet {
         }
     }
 
+    /// Watches no more: nodes that go from now on were told to.
+    pub(crate) fn stop_watching(&self) {
+        self.watches.lock().abort_all();
+    }
+
     /// Waits until every node is open and has said what it has; after `patience`, until of every
     /// slice there is a node that can serve it.
     pub async fn wait_until_ready(&self, patience: Duration, longest: Duration) -> Result<()> {

@@ -326,7 +326,7 @@ impl TransactionManager {
     /// begun it runs to its end, whether or not the caller waits.
     pub(super) async fn commit(self: &Arc<Self>, xid: Xid, pending: PendingChanges) -> Result<()> {
         if faults::planted(Defect::AcknowledgeBeforeCommit) {
-            drop(tokio::task::spawn_blocking(move || commit_blocking(xid, pending)));
+            std::thread::spawn(move || commit_blocking(xid, pending));
             return Ok(());
         }
         let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
