@@ -58,8 +58,18 @@ impl Disk {
 
     /// Gives it power again: it is as the cut has left it. Nobody may have a file of it open.
     pub(crate) fn restore(&mut self) {
-        self.unmount();
-        self.mount();
+        let deadline = Instant::now() + FREE_WITHIN;
+        loop {
+            self.unmount();
+            self.mount();
+            // Another program may hold a copy of all mounts for a while, one that makes a namespace
+            // for instance: then this is still the disk without power.
+            if File::open(&self.mount).and_then(|root| root.sync_all()).is_ok() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} stays cut", self.mount.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn unmount(&mut self) {

@@ -61,10 +61,10 @@ impl Victim {
     /// One that has not run yet.
     pub(crate) fn new(nodes: usize, death: Death, store: &ObjectStore, seed: u64) -> Victim {
         let directory = tempfile::Builder::new().prefix("blueshift-crash-").tempdir().unwrap();
-        let forgetful = seed % 2 == 0;
+        let forgetful = seed.is_multiple_of(2);
         let disk =
             (death == Death::Cut).then(|| Disk::new(directory.path(), DISK_BYTES, forgetful));
-        let data = disk.as_ref().map_or(directory.path(), Disk::path).join("data");
+        let data = disk.as_ref().map_or_else(|| directory.path(), Disk::path).join("data");
         let mut arguments = vec!["--slices".to_owned(), "2".to_owned()];
         if nodes > 1 {
             arguments.extend(["--nodes".to_owned(), nodes.to_string()]);
@@ -219,7 +219,8 @@ impl Victim {
         let observer = tokio::spawn(observe(address, Arc::clone(&shared)));
         let place = if armed { self.wait_for_place().await } else { self.wait_at_random().await };
         let node_died = place.is_some() && self.server.is_alive();
-        let died = self.server.mark_time().or(self.killed.take()).unwrap_or_else(SystemTime::now);
+        let died =
+            self.server.mark_time().or_else(|| self.killed.take()).unwrap_or_else(SystemTime::now);
         if node_died && self.death == Death::Kill {
             // The others go on.
             tokio::time::sleep(Duration::from_millis(self.random.random_range(0..500))).await;

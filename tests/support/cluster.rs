@@ -355,10 +355,9 @@ impl Drop for Cluster {
 
 /// The server's binary: what `BLUESHIFT_BINARY` says, else cargo's own for the root package's tests.
 pub(crate) fn binary() -> PathBuf {
-    match std::env::var_os("BLUESHIFT_BINARY") {
-        Some(path) => path.into(),
-        None => option_env!("CARGO_BIN_EXE_blueshift").expect("BLUESHIFT_BINARY is set").into(),
-    }
+    let built = option_env!("CARGO_BIN_EXE_blueshift").map(PathBuf::from);
+    let named = std::env::var_os("BLUESHIFT_BINARY").map(PathBuf::from);
+    named.or(built).expect("BLUESHIFT_BINARY is set")
 }
 
 /// On a server that other tests use too, each test gets a database of its own.
