@@ -1,6 +1,6 @@
 //! The harness's side of the pages that it shares with the server: one with the preloaded library for
 //! calls on files (`preload/src/control.rs`), one with the server itself for messages
-//! (`faults/src/lib.rs`). Both hold little-endian words of 64 bits.
+//! (`tests/faults/src/lib.rs`). Both hold little-endian words of 64 bits.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
