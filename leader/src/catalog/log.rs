@@ -221,15 +221,19 @@ impl CatalogLog {
 
     /// Changes what no record tells of: all of it or nothing, with the digests.
     fn transact<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.settle()?;
         let transaction = self.connection.transaction()?;
         self.digests.begin();
         let done = work(&transaction)?;
+        // What is there already is read also where nothing can be written, as on a full disk.
         if let Some(digests) = self.digests.changed() {
+            if !self.is_settled {
+                let message = "the disk is full: the write-ahead log could not be written anew";
+                return Err(Error::statement(crate::error::code::DISK_FULL, message));
+            }
             transaction.execute(digest::WRITE, params![digests])?;
+            transaction.commit()?;
+            self.digests.commit();
         }
-        transaction.commit()?;
-        self.digests.commit();
         Ok(done)
     }
 
