@@ -13,9 +13,11 @@
 //! of equal keys have no order.
 
 use crate::error::Result;
+use crate::predicate::Constant;
 use crate::row_stream::RowStream;
 use crate::segment::Segment;
 use crate::sort::KeyConverter;
+use crate::statistics::ColumnStatistics;
 
 /// The order of a segment's rows by the sort key of its table. Like the segment it never changes,
 /// whatever rows are deleted later, so that it can be kept for as long as the segment and the sort
@@ -103,20 +105,30 @@ impl SortedRows {
     /// Counts the rows of a slice: for each segment its order and its live rows. The sorted region
     /// is the largest set of sorted segments that do not overlap.
     pub fn count(segments: &[(&SegmentOrder, u64)]) -> SortedRows {
-        let all = segments.iter().map(|(_, rows)| rows).sum();
-        let mut intervals: Vec<(&[u8], &[u8], u64)> = segments
-            .iter()
-            .filter(|(order, _)| order.is_sorted)
+        let sorted = segments.iter().filter(|(order, _)| order.is_sorted);
+        let intervals = sorted
             .filter_map(|(order, rows)| order.bounds().map(|(min, max)| (min, max, *rows)))
             .collect();
-        // Weighted interval scheduling: `best[i]` is the most rows in the first `i` intervals.
-        intervals.sort_unstable_by_key(|(min, max, _)| (*max, *min));
-        let mut best = vec![0];
-        for (position, (min, _, rows)) in intervals.iter().enumerate() {
-            let before = intervals[..position].partition_point(|(_, max, _)| max <= min);
-            best.push((best[before] + rows).max(best[position]));
+        let all = segments.iter().map(|(_, rows)| rows).sum();
+        SortedRows { sorted: most_rows_apart(intervals), all }
+    }
+
+    /// The same from what the catalog knows, without reading a row: for each segment the statistics of
+    /// the first key column, if it has it, and the live rows. Segments are taken to be sorted, as they
+    /// are written. It may find too many, and too few only where bounds of long texts are cut.
+    pub fn estimate(segments: &[(Option<&ColumnStatistics>, u64)]) -> SortedRows {
+        let (mut intervals, mut without) = (Vec::new(), 0);
+        for (column, rows) in segments {
+            let bounds = column.and_then(|column| column.min.as_ref().zip(column.max.as_ref()));
+            match bounds {
+                Some((min, max)) => {
+                    intervals.push((BoundKey::of(min), BoundKey::of(max), *rows));
+                }
+                None => without += rows,
+            }
         }
-        SortedRows { sorted: best[intervals.len()], all }
+        let all = segments.iter().map(|(_, rows)| rows).sum();
+        SortedRows { sorted: most_rows_apart(intervals) + without, all }
     }
 
     /// The sorted rows in percent of all; 100 if there are none.
@@ -128,6 +140,42 @@ impl SortedRows {
     pub fn reach(&self, percent: u8) -> bool {
         u128::from(self.sorted) * 100 >= u128::from(self.all) * u128::from(percent)
     }
+}
+
+/// A bound of a column as a key that orders as the column's values do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum BoundKey<'a> {
+    Int(i64),
+    Decimal(i128),
+    /// The bits of a float, so turned that they order as [`f64::total_cmp`] does.
+    Float(i64),
+    Text(&'a str),
+}
+
+impl<'a> BoundKey<'a> {
+    fn of(bound: &'a Constant) -> Self {
+        match bound {
+            Constant::Int(value) => Self::Int(*value),
+            Constant::Decimal(value) => Self::Decimal(*value),
+            Constant::Float(value) => {
+                let bits = value.to_bits().cast_signed();
+                Self::Float(bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed())
+            }
+            Constant::Text(value) => Self::Text(value),
+        }
+    }
+}
+
+/// Of intervals with so many rows each, the most rows in some that do not overlap; they may touch.
+fn most_rows_apart<K: Ord + Copy>(mut intervals: Vec<(K, K, u64)>) -> u64 {
+    // Weighted interval scheduling: `best[i]` is the most rows in the first `i` intervals.
+    intervals.sort_unstable_by_key(|(min, max, _)| (*max, *min));
+    let mut best = vec![0];
+    for (position, (min, _, rows)) in intervals.iter().enumerate() {
+        let before = intervals[..position].partition_point(|(_, max, _)| max <= min);
+        best.push((best[before] + rows).max(best[position]));
+    }
+    best[intervals.len()]
 }
 
 /// The segments that have to be merged with one another, by their position in `orders`, in groups

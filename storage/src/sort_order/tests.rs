@@ -7,6 +7,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::distinct_sketch::DistinctSketch;
+use crate::ids::ColumnId;
 use crate::io::MemoryIo;
 use crate::predicate::Constant;
 use crate::sample_rows::{Cell, Table, compare_cells};
@@ -120,6 +122,50 @@ proptest! {
                 prop_assert!(group.iter().any(|other| other != member && overlaps(other)));
             }
         }
+    }
+}
+
+fn statistics(min: Constant, max: Constant) -> ColumnStatistics {
+    ColumnStatistics {
+        id: ColumnId(0),
+        min: Some(min),
+        max: Some(max),
+        null_count: 0,
+        has_nan: false,
+        has_trailing_blank: false,
+        distinct: DistinctSketch::default(),
+        uncompressed_bytes: 0,
+        encoded_bytes: 0,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn the_estimate_is_the_figure_where_one_column_is_the_key(seed: u64, count in 0_usize..9) {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let make: fn(u8) -> Constant = match rng.random_range(0..4) {
+            0 => |n| Constant::Int(i64::from(n) - 6),
+            1 => |n| Constant::Decimal(i128::from(n) - 6),
+            2 => |n| Constant::Float(f64::from(n) - 6.0),
+            _ => |n| Constant::Text(char::from(b'a' + n).to_string()),
+        };
+        let segments: Vec<_> = (0..count)
+            .map(|_| {
+                let min = rng.random_range(0..12);
+                let max = min + rng.random_range(0..5);
+                let rows = rng.random_range(0..10);
+                (interval(true, min, max), statistics(make(min), make(max)), rows)
+            })
+            .collect();
+        let exact: Vec<_> = segments.iter().map(|(order, _, rows)| (order, *rows)).collect();
+        let mut known: Vec<_> =
+            segments.iter().map(|(_, statistics, rows)| (Some(statistics), *rows)).collect();
+        let exact = SortedRows::count(&exact);
+        prop_assert_eq!(SortedRows::estimate(&known), exact);
+        known.push((None, 7));
+        let more = SortedRows { sorted: exact.sorted + 7, all: exact.all + 7 };
+        prop_assert_eq!(SortedRows::estimate(&known), more);
     }
 }
 
