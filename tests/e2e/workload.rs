@@ -429,6 +429,28 @@ async fn open_cursors_share_their_sessions_slot() {
     until(&client, "SELECT count(*) FROM stv_wlm_query_state", 0).await;
 }
 
+/// A session with open rows waits for a lock whose owner waits for the slot of these rows.
+#[tokio::test]
+async fn a_circle_of_locks_and_slots_is_refused() {
+    let cluster = configured(r#"[{"query_concurrency":1}]"#);
+    let (reader, writer) = (cluster.connect().await, cluster.connect().await);
+    digits(&reader).await;
+    reader.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
+    writer.batch_execute("BEGIN; UPDATE t SET a = 2").await.unwrap();
+    let wide = "SELECT a.d FROM digits a, digits b, digits c, digits d, digits e, digits f";
+    reader.batch_execute(&format!("BEGIN; DECLARE wide CURSOR FOR {wide}")).await.unwrap();
+    reader.simple_query("FETCH 2 FROM wide").await.unwrap();
+    let update = tokio::spawn(async move { reader.batch_execute("UPDATE t SET a = 3").await });
+    let admin = cluster.connect().await;
+    let waits = "SELECT count(*) FROM stv_locks WHERE lock_status LIKE 'Waiting%'";
+    until(&admin, waits, 1).await;
+    let error = writer.simple_query("SELECT count(*) FROM digits").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.message()), ("40P01", "deadlock detected"));
+    writer.batch_execute("ROLLBACK").await.unwrap();
+    update.await.unwrap().unwrap();
+}
+
 /// 500 clients and five slots: everybody gets an answer, the 501st a polite refusal.
 #[tokio::test]
 async fn five_hundred_clients_wait_for_their_turn() {

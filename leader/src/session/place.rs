@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use storage::ids::Xid;
 use wlm::{Identity, PlanFeatures, QueryKind, Request, SessionId, Time, UserId};
 
 use super::Session;
@@ -11,10 +12,13 @@ use crate::activity::{StatementGuard, StatementRow, cut};
 use crate::engine::DATABASE;
 use crate::error::Result;
 use crate::pgwire::backend::CancelHandle;
-use crate::workload::{Claim, Seat};
+use crate::workload::{Admission, Claim, Seat};
 
 /// What `query_group` says if it was not set.
 const NO_QUERY_GROUP: &str = "default";
+
+/// How long a query waits in line before it looks whether it waits in vain, and how often then.
+const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The statement that runs now.
 #[derive(Default)]
@@ -76,7 +80,7 @@ impl Session {
         let (admission, query) = match shared {
             Some(admission) => (admission, workload.new_query()),
             None => {
-                let admission = Arc::new(workload.admit(self.request(kind, features)).await?);
+                let admission = Arc::new(self.admit(kind, features).await?);
                 let query = admission.query();
                 (admission, query)
             }
@@ -88,6 +92,23 @@ impl Session {
         let (seat, claim) = Seat::managed(admission, guard);
         self.claims.0.push(Arc::downgrade(&claim));
         Ok((seat, Some(claim)))
+    }
+
+    /// Waits in line, unless that would be for ever: because of locks of this transaction.
+    async fn admit(&self, kind: QueryKind, features: PlanFeatures) -> Result<Admission> {
+        let workload = Arc::clone(&self.engine.workload);
+        let mut admission = std::pin::pin!(workload.admit(self.request(kind, features)));
+        loop {
+            match tokio::time::timeout(DEADLOCK_TIMEOUT, &mut admission).await {
+                Ok(admitted) => return admitted,
+                Err(_) => {
+                    let (locks, xid) = (self.engine.transactions.locks(), Xid(self.xid()));
+                    if locks.has(xid) {
+                        locks.refuse_stuck(xid, &workload.place_waits())?;
+                    }
+                }
+            }
+        }
     }
 
     fn request(&self, kind: QueryKind, features: PlanFeatures) -> Request {
@@ -119,7 +140,7 @@ impl Session {
 impl Claims {
     /// The place of rows that are still open. Its query can no longer be restarted: what shares
     /// its place would be lost.
-    fn shared(&mut self) -> Option<Arc<crate::workload::Admission>> {
+    fn shared(&mut self) -> Option<Arc<Admission>> {
         self.0.retain(|claim| claim.strong_count() > 0);
         let open = self.0.iter().filter_map(|claim| claim.upgrade()?.admission());
         open.into_iter().find(|admission| admission.begin_returning())

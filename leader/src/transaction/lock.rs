@@ -7,7 +7,8 @@
 //! | a table, exclusive | all its holders | other INSERTs, TRUNCATE, ALTER, DROP |
 //! | rows | who has claimed one of them | DELETE, UPDATE, MERGE, once they know their rows; the end of VACUUM |
 //!
-//! A wait that would close a circle is refused at once.
+//! A wait that would close a circle is refused at once. Circles may also lead through a place of
+//! workload management: who waits for one looks for them now and then ([`LockTable::refuse_stuck`]).
 //!
 //! Invariants: an exclusive holder of a table is its only holder; no row is claimed by two
 //! transactions; the waits form no circle, since who waits for whom is looked up anew whenever a
@@ -154,6 +155,60 @@ impl LockTable {
         }
         rows.sort_by_key(|row| (row.table, row.waits, row.owner.xid));
         rows
+    }
+}
+
+/// For each transaction that waits for a place to run a query in, those that have one: it goes on when
+/// any of these ends.
+pub type PlaceWaits = HashMap<Xid, Vec<Xid>>;
+
+impl LockTable {
+    /// Whether the transaction holds anything, or waits for it.
+    pub fn has(&self, xid: Xid) -> bool {
+        self.state.lock().owners.contains_key(&xid)
+    }
+
+    /// Refuses to go on waiting for a place that is never given back, because those who have the
+    /// places wait for locks, of this transaction or of others that wait for places.
+    ///
+    /// # Errors
+    /// As for a circle of locks.
+    pub fn refuse_stuck(&self, xid: Xid, places: &PlaceWaits) -> Result<()> {
+        let state = self.state.lock();
+        let locks = state
+            .waits
+            .iter()
+            .map(|(waiter, wanted)| (*waiter, (state.blockers(*waiter, wanted), false)));
+        let places = places.iter().map(|(waiter, holders)| (*waiter, (holders.clone(), true)));
+        let mut waits: HashMap<Xid, (Vec<Xid>, bool)> = locks.chain(places).collect();
+        // Whoever can go on lets others go on, until nobody is left or nobody can.
+        loop {
+            let goes_on = |others: &[Xid], one_will_do: bool| {
+                let mut moving = others.iter().map(|other| !waits.contains_key(other));
+                if one_will_do {
+                    others.is_empty() || moving.any(|moves| moves)
+                } else {
+                    moving.all(|moves| moves)
+                }
+            };
+            let free: Vec<Xid> = waits
+                .iter()
+                .filter(|(_, (others, one_will_do))| goes_on(others, *one_will_do))
+                .map(|(waiter, _)| *waiter)
+                .collect();
+            if free.is_empty() {
+                break;
+            }
+            free.iter().for_each(|waiter| drop(waits.remove(waiter)));
+        }
+        let Some((holders, _)) = waits.get(&xid) else { return Ok(()) };
+        let holders: Vec<String> = holders.iter().map(|holder| holder.0.to_string()).collect();
+        let detail = format!(
+            "Transaction {} waits for a slot; held by transaction {}, which waits for a lock.",
+            xid.0,
+            holders.join(", ")
+        );
+        Err(Error::statement(code::DEADLOCK_DETECTED, "deadlock detected").with_detail(detail))
     }
 }
 

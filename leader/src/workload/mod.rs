@@ -31,8 +31,10 @@ use compute::memory::QueryMemory;
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
+use storage::ids::Xid;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
+use wlm::view::QueryStateRow;
 use wlm::{
     Action, CancelCause, Config, EndReason, Event, Grant, Outcome, Parsed, Pool, Priority,
     PriorityScope, Property, QueryId, QueryMetrics, Request, Scheduler, SessionId, Time,
@@ -40,6 +42,7 @@ use wlm::{
 
 use crate::error::{Error, Result, code};
 use crate::session::Clock;
+use crate::transaction::lock::PlaceWaits;
 pub use admission::{Admission, Order, Orders, Returning};
 use admission::{Started, Ticket};
 pub use features::{features, is_managed};
@@ -315,6 +318,19 @@ impl Workload {
         inner.tell(Event::Tick, self.now());
         let inner = &*inner;
         read(&inner.scheduler, &inner.history)
+    }
+
+    /// Transactions whose queries wait, each with those that have a place of the same queue.
+    pub fn place_waits(&self) -> PlaceWaits {
+        let states = self.read(|scheduler, _| scheduler.query_state_rows());
+        let (waiting, running): (Vec<QueryStateRow>, Vec<QueryStateRow>) =
+            states.into_iter().partition(QueryStateRow::is_waiting);
+        let wait = |waiter: QueryStateRow| {
+            let has_place = |row: &&QueryStateRow| row.service_class == waiter.service_class;
+            let holders = running.iter().filter(has_place).map(|row| Xid(row.xid));
+            (Xid(waiter.xid), holders.collect())
+        };
+        waiting.into_iter().map(wait).collect()
     }
 
     fn now(&self) -> Time {

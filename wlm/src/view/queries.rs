@@ -9,6 +9,9 @@ use crate::priority::Priority;
 use crate::scheduler::{Query, Scheduler, Stop};
 use crate::time::{Time, micros};
 
+/// The state of a query that has not begun to run.
+const WAITING: &str = "QueuedWaiting";
+
 /// A row of `stv_wlm_query_state`. The user is not a column: it filters what a user may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryStateRow {
@@ -34,6 +37,13 @@ pub struct QueryStateRow {
     pub exec_time: u64,
     /// Its priority.
     pub query_priority: Priority,
+}
+
+impl QueryStateRow {
+    /// Whether it has not begun to run.
+    pub fn is_waiting(&self) -> bool {
+        self.state == WAITING
+    }
 }
 
 /// A row of `stv_wlm_query_queue_state`.
@@ -143,7 +153,7 @@ impl Query {
     /// The state as `stv_wlm_query_state` names it.
     fn state(&self) -> &'static str {
         match self.running() {
-            None => "QueuedWaiting",
+            None => WAITING,
             Some(running) => match running.stop {
                 Stop::Restart { .. } => "Evicting",
                 Stop::No | Stop::Final(_) if running.is_returning => "Returning",

@@ -204,3 +204,40 @@ async fn rows_say_who_holds_a_table_and_who_waits_for_it() {
     drop(last.await.unwrap());
     assert!(is_empty(&table));
 }
+
+/// A circle may lead through places of workload management, of which any one would do.
+#[tokio::test]
+async fn a_place_that_is_never_given_back_is_not_waited_for() {
+    let table = Arc::new(LockTable::default());
+    let (mut first, mut second) = (locks(&table, 1), locks(&table, 2));
+    first.acquire(TableId(10), Exclusive).await.unwrap();
+    second.acquire(TableId(30), Exclusive).await.unwrap();
+    let waiting = tokio::spawn(async move {
+        second.acquire(TableId(10), Shared).await.unwrap();
+        second
+    });
+    until_waiting(&table, 2).await;
+    let waits = |waits: &[(u64, &[u64])]| -> PlaceWaits {
+        let xids = |xids: &[u64]| xids.iter().map(|xid| Xid(*xid)).collect();
+        waits.iter().map(|(xid, holders)| (Xid(*xid), xids(holders))).collect()
+    };
+    let stuck = |of: u64, places: &[(u64, &[u64])]| {
+        let result = table.refuse_stuck(Xid(of), &waits(places));
+        result.err().map(|error| error.to_string())
+    };
+    // The second one has the place and waits for the first one.
+    assert!(stuck(1, &[(1, &[2])]).is_some_and(|text| text.contains("deadlock detected")));
+    // Somebody else has a place too, or there is room, or memory has to become free.
+    assert_eq!(stuck(1, &[(1, &[2, 3])]), None);
+    assert_eq!(stuck(1, &[(1, &[])]), None);
+    // That one waits as well: for the first one, or for a place that somebody will give back.
+    assert!(stuck(1, &[(1, &[2, 3]), (3, &[2])]).is_some());
+    assert_eq!(stuck(1, &[(1, &[2, 3]), (3, &[4])]), None);
+    // Whoever is not in the circle, but waits behind it.
+    assert!(stuck(5, &[(1, &[2]), (5, &[2])]).is_some());
+    drop(first);
+    let second = waiting.await.unwrap();
+    assert_eq!(stuck(1, &[(1, &[2])]), None);
+    drop(second);
+    assert!(is_empty(&table));
+}
