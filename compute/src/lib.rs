@@ -51,7 +51,7 @@ mod tests;
 
 pub use node::{
     DeletionsOutcome, FileInfo, HeldFile, NewDeletions, Node, NodeConfig, RewriteGoal,
-    RewriteRequest, RewrittenSegments, StoredFile,
+    RewriteRequest, RewrittenSegments, StoredFile, dropped_bytes, is_more_than_the_rest,
 };
 pub use peak_memory::PeakMemory;
 pub use table::{Deletions, Distribution, Home, ROW_ID_COLUMN, SliceTable, TableVersion};

@@ -23,7 +23,9 @@ mod rewrite;
 pub use deletions::{DeletionsOutcome, NewDeletions};
 pub use file::{FileInfo, StoredFile};
 pub(crate) use integrity::Scanning;
-pub use rewrite::{RewriteGoal, RewriteRequest, RewrittenSegments};
+pub use rewrite::{
+    RewriteGoal, RewriteRequest, RewrittenSegments, dropped_bytes, is_more_than_the_rest,
+};
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

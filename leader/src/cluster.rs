@@ -47,7 +47,7 @@ pub use node_set::{NodeSet, NodeSetParts};
 pub(crate) use piece::{Piece, WeakPiece};
 pub(crate) use rewrite::{NewSegments, rewrite};
 pub(crate) use watch::CatchUp;
-pub(crate) use write::{Replaced, Written, delete, replace, write, write_repeatedly};
+pub(crate) use write::{Replaced, delete, replace, write, write_repeatedly};
 
 /// Where tables live.
 #[derive(Debug, Clone)]

@@ -281,13 +281,16 @@ pub struct TlsConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaintenanceConfig {
-    /// VACUUM tables with many deleted rows or many small segments, when there is time.
+    /// VACUUM tables with many deleted rows, many small segments, or many rows out of the order of
+    /// the sort key, when there is time.
     pub automatic_vacuum: bool,
+    /// How often tables are looked at; one second at least.
+    pub interval_seconds: u64,
 }
 
 impl Default for MaintenanceConfig {
     fn default() -> Self {
-        Self { automatic_vacuum: true }
+        Self { automatic_vacuum: true, interval_seconds: 20 }
     }
 }
 

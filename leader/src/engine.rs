@@ -248,11 +248,6 @@ impl Engine {
         self.vacuum.lock().await
     }
 
-    /// The pace of a VACUUM that somebody waits for.
-    pub fn always_go_on(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
-        Arc::new(|| true)
-    }
-
     /// The scan side of a table whose rows a statement changes: with their ids. A table that every node
     /// has is read once and not by each: its rows are those of the first node's slices then.
     pub fn target_table(&self, entry: &Arc<TableEntry>) -> Arc<SliceTable> {

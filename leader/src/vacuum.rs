@@ -45,8 +45,7 @@ pub struct Vacuumed {
     pub was_locked: bool,
 }
 
-/// Brings a table to the goal, as far as others let it. `pace` is asked again and again on the thread
-/// that rewrites: it may wait, and says whether to go on.
+/// Brings a table to the goal, as far as others let it; it may pause while queries run.
 ///
 /// # Errors
 /// When segments cannot be read or written; what was committed by then stays.
@@ -54,7 +53,7 @@ pub async fn vacuum(
     engine: &Arc<Engine>,
     table: TableId,
     goal: RewriteGoal,
-    pace: &Arc<dyn Fn() -> bool + Send + Sync>,
+    gives_way: bool,
 ) -> Result<Vacuumed> {
     let mut done = Vacuumed::default();
     let slices = engine.cluster.layout().slices();
@@ -64,7 +63,7 @@ pub async fn vacuum(
             else {
                 return Ok(done);
             };
-            let rewritten = rewrite(engine, &entry, slice, goal, pace).await?;
+            let rewritten = rewrite(engine, &entry, slice, goal, gives_way).await?;
             if rewritten.is_empty() {
                 break;
             }
@@ -94,7 +93,7 @@ async fn rewrite(
     entry: &TableEntry,
     slice: SliceId,
     goal: RewriteGoal,
-    pace: &Arc<dyn Fn() -> bool + Send + Sync>,
+    gives_way: bool,
 ) -> Result<Vec<NewSegments>> {
     let segments = entry.slices.get(slice.0 as usize).map_or(&[][..], Vec::as_slice);
     if segments.is_empty() {
@@ -112,7 +111,8 @@ async fn rewrite(
         segments: with_vector.collect(),
         goal,
         ids: first.0..first.0 + SEGMENTS_PER_TASK,
-        may_go_on: Arc::clone(pace),
+        gives_way,
+        may_go_on: if gives_way { automatic::pace(engine) } else { Arc::new(|| true) },
     };
     match &engine.cluster {
         Cluster::Alone(node) => rewrite_here(node, request).await,

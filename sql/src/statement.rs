@@ -32,6 +32,8 @@ pub enum Statement {
     CreateTableAs(CreateTableAs),
     /// ALTER TABLE
     AlterTable(AlterTable),
+    /// COMMENT
+    Comment(Comment),
     /// DROP TABLE
     DropTable(DropTable),
     /// CREATE SCHEMA
@@ -338,7 +340,12 @@ pub enum TableChange {
     /// ADD [COLUMN]
     AddColumn(ColumnDefinition),
     /// DROP [COLUMN]
-    DropColumn(String),
+    DropColumn {
+        /// The column.
+        name: String,
+        /// CASCADE
+        cascade: bool,
+    },
     /// RENAME [COLUMN] from TO to
     RenameColumn {
         /// Its name so far.
@@ -353,7 +360,12 @@ pub enum TableChange {
     /// ADD [CONSTRAINT name] constraint
     AddConstraint(Option<String>, Constraint),
     /// DROP CONSTRAINT
-    DropConstraint(String),
+    DropConstraint {
+        /// The constraint.
+        name: String,
+        /// CASCADE
+        cascade: bool,
+    },
     /// ALTER of distribution, sort key or encodings
     Arrange(Arrangement),
     /// ALTER [COLUMN] column TYPE VARCHAR(length)
@@ -394,6 +406,30 @@ pub struct Arrangement {
     pub encodings: Vec<(String, Option<Encoding>)>,
     /// ENCODE AUTO for all columns.
     pub encode_auto: bool,
+}
+
+/// COMMENT ON
+#[derive(Debug, Clone)]
+pub struct Comment {
+    /// What the comment is about.
+    pub object: CommentedObject,
+    /// The comment; `None` removes it.
+    pub text: Option<String>,
+}
+
+/// An object that can have a comment.
+#[derive(Debug, Clone)]
+pub enum CommentedObject {
+    /// TABLE
+    Table(TableName),
+    /// COLUMN table.column
+    Column(TableName, String),
+    /// CONSTRAINT name ON table
+    Constraint(String, TableName),
+    /// DATABASE
+    Database(String),
+    /// SCHEMA
+    Schema(String),
 }
 
 /// DROP TABLE

@@ -165,6 +165,35 @@ async fn whoever_waits_for_a_table_must_own_it_still() {
     assert_eq!(error.code().unwrap().code(), "42704");
 }
 
+/// What a new foreign key needs stays until it is there, and is needed from then on.
+#[tokio::test]
+async fn a_table_is_not_dropped_while_a_key_to_it_is_made() {
+    let cluster = Cluster::start();
+    let (maker, dropper) = (cluster.connect().await, cluster.connect().await);
+    run(&maker, "CREATE TABLE parent (a int PRIMARY KEY)").await;
+    run(&maker, "BEGIN; CREATE TABLE child (a int REFERENCES parent)").await;
+    let drop_it = dropper.batch_execute("DROP TABLE parent");
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        run(&maker, "COMMIT").await;
+    };
+    let (dropped, ()) = tokio::join!(drop_it, commit);
+    let error = dropped.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "2BP01");
+    let detail = "constraint child_a_fkey on table child depends on table parent";
+    assert_eq!(error.detail(), Some(detail));
+    run(&dropper, "BEGIN; DROP TABLE parent CASCADE").await;
+    let make = maker.batch_execute("CREATE TABLE other (a int REFERENCES parent)");
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        run(&dropper, "COMMIT").await;
+    };
+    let (made, ()) = tokio::join!(make, commit);
+    assert_eq!(made.unwrap_err().code().unwrap().code(), "XX000");
+    assert_eq!(rows(&maker, "SELECT count(*) FROM pg_constraint WHERE contype = 'f'").await, ["0"]);
+}
+
 /// A statement that was prepared before sees the table as it is.
 #[tokio::test]
 async fn prepared_statements_see_the_new_definition() {

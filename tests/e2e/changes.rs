@@ -1,9 +1,11 @@
 //! DELETE, UPDATE, MERGE and VACUUM: random statements against a model, conflicts of sessions, and
 //! kill -9 in the middle.
 
+mod automatic;
 mod conflicts;
 mod identity;
 mod kills;
+mod rearranged;
 mod serializable;
 
 use std::collections::BTreeMap;

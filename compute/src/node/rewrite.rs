@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use storage::SEGMENT_ROWS_MAX;
 use storage::deletion_vector::DeletionVectorInfo;
-use storage::ids::{SegmentId, SliceId, TableId};
+use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::rewrite::{RewriteOptions, RewriteTarget, RowOrder, rewrite_segments};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
@@ -26,7 +26,8 @@ use crate::error::Error;
 pub struct RewriteGoal {
     /// So many percent of the rows in the order of the sort key; `None`: whatever their order.
     pub sorted_percent: Option<u8>,
-    /// So many percent of the stored rows live; `None`: whatever their part.
+    /// So many percent of the stored rows live, and of the bytes of each segment are of columns that
+    /// the table has; `None`: whatever their part.
     pub live_percent: Option<u8>,
     /// Small segments are put together.
     pub joins_small: bool,
@@ -47,6 +48,8 @@ pub struct RewriteRequest {
     pub goal: RewriteGoal,
     /// Ids for new segments and for temporary ones.
     pub ids: std::ops::Range<u64>,
+    /// It gives way to queries. A node that is asked by another process does so while it is scanned.
+    pub gives_way: bool,
     /// Asked again and again: may wait, and says whether to go on.
     pub may_go_on: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -191,21 +194,40 @@ fn choose(segments: &[Segment], request: &RewriteRequest) -> Result<Option<Vec<G
         }
         _ => {}
     }
-    if let Some(percent) = goal.live_percent
-        && (sorts || !reaches_live(segments, percent))
-    {
+    if let Some(percent) = goal.live_percent {
         let chosen: HashSet<usize> =
             groups.iter().flat_map(|group| group.members.iter().copied()).collect();
-        let with_deleted = (0..segments.len())
-            .filter(|at| segments[*at].deletions().is_some() && !chosen.contains(at));
+        let takes_rows = sorts || !reaches_live(segments, percent);
+        let has_waste = |at: &usize| {
+            let (info, _) = &request.segments[*at];
+            let dropped = dropped_bytes(info, |id| has_column(&request.schema, id));
+            takes_rows && segments[*at].deletions().is_some()
+                || is_more_than_the_rest(dropped, info.byte_count, percent)
+        };
+        let chosen = (0..segments.len()).filter(|at| !chosen.contains(at)).filter(has_waste);
         if has_key {
             // One by one: put together they might lie across others.
-            groups.extend(with_deleted.map(|at| Group::kept(vec![at])));
+            groups.extend(chosen.map(|at| Group::kept(vec![at])));
         } else {
-            groups.extend(in_turn(segments, with_deleted.collect()));
+            groups.extend(in_turn(segments, chosen.collect()));
         }
     }
     Ok(Some(groups))
+}
+
+/// Bytes of columns of a segment that the table does not have any more.
+pub fn dropped_bytes(segment: &SegmentInfo, is_there: impl Fn(ColumnId) -> bool) -> u64 {
+    let dropped = segment.columns.iter().filter(|column| !is_there(column.id));
+    dropped.map(|column| column.encoded_bytes).sum()
+}
+
+/// Whether a part is more than what `percent` leaves of the whole.
+pub fn is_more_than_the_rest(part: u64, whole: u64, percent: u8) -> bool {
+    u128::from(part) * 100 > u128::from(whole) * u128::from(100_u8.saturating_sub(percent))
+}
+
+fn has_column(schema: &TableSchema, id: ColumnId) -> bool {
+    schema.columns.iter().any(|column| column.id == id)
 }
 
 /// The order of each segment; `None` if the request was stopped.

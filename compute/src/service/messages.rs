@@ -1,6 +1,7 @@
 //! What leader and node say to each other beside queries, and nodes about files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::common::Result;
@@ -222,7 +223,13 @@ pub(crate) struct RewriteSlice {
     pub(crate) first_segment: u64,
     #[prost(uint64, tag = "8")]
     pub(crate) end_segment: u64,
+    #[prost(bool, tag = "9")]
+    pub(crate) gives_way: bool,
 }
+
+/// How long a rewrite pauses at a time for scans, and how often before it goes on in any case.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSES_MAX: usize = 20;
 
 /// Segments and what takes their place.
 #[derive(Clone, PartialEq, Message)]
@@ -248,10 +255,12 @@ impl RewriteSlice {
             joins_small: request.goal.joins_small,
             first_segment: request.ids.start,
             end_segment: request.ids.end,
+            gives_way: request.gives_way,
         })
     }
 
-    /// The request for a node, which stops when its ids are given up.
+    /// The request for a node, which stops when its ids are given up. It may pause while the node is
+    /// scanned.
     pub(crate) fn to_request(&self, node: &Arc<Node>) -> Result<RewriteRequest> {
         let table = self.table.clone().ok_or_else(|| missing("the table of a rewrite"))?;
         let version = table.into_version(node.layout().slices())?;
@@ -262,6 +271,16 @@ impl RewriteSlice {
             (Arc::new(info), vector.map(Arc::new))
         };
         let (asked, first) = (Arc::clone(node), SegmentId(self.first_segment));
+        let pauses = if self.gives_way { PAUSES_MAX } else { 0 };
+        let may_go_on = move || {
+            for _ in 0..pauses {
+                if !asked.is_scanned() || asked.is_abandoned(first) {
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            !asked.is_abandoned(first)
+        };
         Ok(RewriteRequest {
             table: version.table,
             schema: version.schema,
@@ -273,7 +292,8 @@ impl RewriteSlice {
                 joins_small: self.joins_small,
             },
             ids: self.first_segment..self.end_segment,
-            may_go_on: Arc::new(move || !asked.is_abandoned(first)),
+            gives_way: self.gives_way,
+            may_go_on: Arc::new(may_go_on),
         })
     }
 }

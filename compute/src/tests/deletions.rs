@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::execute_stream_partitioned;
 use storage::ids::{DeletionVectorId, SegmentId, SliceId};
 use storage::row_set::RowSet;
+use storage::schema::TableSchema;
 
 use super::fixture::*;
 use crate::row_ids::{Repeated, RowCollector, collect_row_ids, segment_rows};
@@ -194,6 +195,7 @@ async fn a_rewrite_has_the_live_rows_in_order() {
             .collect(),
         goal,
         ids: 1 << 40..(1 << 40) + 1000,
+        gives_way: false,
         may_go_on: Arc::new(move || may_go_on),
     };
     let files = fixture.file_count();
@@ -208,4 +210,17 @@ async fn a_rewrite_has_the_live_rows_in_order() {
     check(&fixture, &after, &all, &["id % 3 = 0"]).await;
     let again = fixture.node.rewrite_slice(&request(&after, true)).unwrap().unwrap();
     assert!(again.is_empty(), "the goal is reached");
+    // A column that is dropped leaves the disk.
+    let mut schema = TableSchema::clone(&after.schema);
+    let dropped = schema.columns.remove(5).id;
+    schema.sort_key = vec![5];
+    after.schema = Arc::new(schema);
+    let rewritten = fixture.node.rewrite_slice(&request(&after, true)).unwrap().unwrap();
+    let segments: Vec<_> = rewritten.iter().flat_map(|group| &group.segments).collect();
+    assert_eq!(segments.len(), 1);
+    assert!(segments[0].column(dropped).is_none());
+    assert_eq!(segments[0].row_count, after.slices[0][0].row_count);
+    after.slices[0] = segments.into_iter().cloned().map(Arc::new).collect();
+    let again = fixture.node.rewrite_slice(&request(&after, true)).unwrap().unwrap();
+    assert!(again.is_empty(), "nothing of it is left");
 }

@@ -9,8 +9,10 @@ use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
+use super::dependency::is_needed;
 use super::{
-    DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableEntry, UserEntry,
+    Commented, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableEntry,
+    UserEntry,
 };
 use crate::error::{Error, Result, code};
 
@@ -25,8 +27,10 @@ pub enum Change {
     CreateTable(Arc<TableEntry>),
     /// ALTER TABLE: the same rows, otherwise defined.
     Define(TableId, Definition),
-    /// DROP TABLE
+    /// DROP TABLE of a table that no other needs.
     DropTable(TableId),
+    /// COMMENT; None removes it.
+    PutComment(Commented, Option<String>),
     /// Rows were added, placed in this style: the segments become visible with the commit.
     AddSegments(TableId, DistributionStyle, Vec<(SliceId, Arc<SegmentInfo>)>),
     /// The rows of a DISTSTYLE AUTO table live there from now on.
@@ -111,7 +115,8 @@ impl Snapshot {
             Change::DropSchema(name) => self.drop_schema(name),
             Change::CreateTable(entry) => self.create_table(entry),
             Change::Define(id, definition) => self.define(*id, definition),
-            Change::DropTable(id) => self.drop_table(*id),
+            Change::DropTable(id) => self.drop_unneeded_table(*id),
+            Change::PutComment(object, text) => self.put_comment(*object, text.as_deref()),
             Change::AddSegments(id, placed, segments) => self.add_segments(*id, *placed, segments),
             Change::Place(id, style) => self.place(*id, *style),
             Change::TakeNumbers(id, end) => self.take_numbers(*id, *end),
@@ -149,10 +154,9 @@ impl Snapshot {
             return Err(Error::statement(code::DEPENDENT_OBJECTS_STILL_EXIST, message)
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
-        match self.schemas.remove(name) {
-            Some(_) => Ok(()),
-            None => Err(undefined_schema(name)),
-        }
+        let entry = self.schemas.remove(name).ok_or_else(|| undefined_schema(name))?;
+        self.forget_comments(|object| object == Commented::Schema(entry.oid));
+        Ok(())
     }
 
     fn create_table(&mut self, entry: &Arc<TableEntry>) -> Result<()> {
@@ -193,6 +197,17 @@ impl Snapshot {
         next.numbers_taken = entry.numbers_taken;
         self.drop_table(id)?;
         self.create_table(&Arc::new(next))
+    }
+
+    fn drop_unneeded_table(&mut self, id: TableId) -> Result<()> {
+        let entry = Arc::clone(self.tables.get(&id).ok_or_else(dropped_meanwhile)?);
+        let mut keys = self.keys_to_table(&entry);
+        keys.retain(|key| key.table != id);
+        if !keys.is_empty() {
+            return Err(is_needed(&format!("table {}", entry.name), &keys));
+        }
+        self.forget_comments(|object| object.table() == Some(id));
+        self.drop_table(id)
     }
 
     fn drop_table(&mut self, id: TableId) -> Result<()> {
@@ -321,6 +336,6 @@ pub fn undefined_schema(name: &str) -> Error {
 }
 
 /// Redshift's words for a table that is gone from the transaction's snapshot.
-fn dropped_meanwhile() -> Error {
+pub fn dropped_meanwhile() -> Error {
     Error::statement(code::INTERNAL_ERROR, "1018").with_detail("Relation does not exist.")
 }

@@ -2,6 +2,7 @@
 //! writes the changes and the commit record; when it returns, the commit is durable, and before
 //! that nothing of it is visible. The file is read only at start.
 
+mod comments;
 mod digest;
 mod inspect;
 mod rebuild;
@@ -36,7 +37,7 @@ pub use rebuild::rebuild;
 
 /// The format of the file. Older ones since [`FORMAT_OLDEST`] are brought to it when it is opened, in
 /// one SQLite transaction; others are refused.
-const FORMAT_VERSION: i64 = 6;
+const FORMAT_VERSION: i64 = 7;
 /// The oldest format that is read.
 const FORMAT_OLDEST: i64 = 2;
 
@@ -96,6 +97,15 @@ CREATE TABLE roles (
 const SCHEMA_SINCE_5: &str = "
 ALTER TABLE tables ADD COLUMN numbers_taken INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE columns ADD COLUMN identity TEXT;
+";
+
+/// What format 7 has more than format 6: comments.
+const SCHEMA_SINCE_7: &str = "
+CREATE TABLE comments (
+    kind TEXT NOT NULL, object INTEGER NOT NULL, part INTEGER NOT NULL,
+    table_oid INTEGER REFERENCES tables (oid) ON DELETE CASCADE, text TEXT NOT NULL,
+    PRIMARY KEY (kind, object, part)) STRICT;
+CREATE INDEX comments_of_table ON comments (table_oid);
 ";
 
 /// The numbers that the next objects get. They only grow, also over a crash: an id that reached
@@ -340,6 +350,7 @@ impl CatalogLog {
         self.read_tables(&mut snapshot)?;
         self.read_segments(&mut snapshot)?;
         self.read_deletions(&mut snapshot)?;
+        comments::read(&self.connection, &mut snapshot)?;
         let number = |name: &str| -> Result<i64> {
             let sql = "SELECT value FROM meta WHERE name = ?1";
             Ok(self.connection.query_row(sql, [name], |row| row.get(0))?)
@@ -492,6 +503,7 @@ fn create(connection: &mut Connection) -> Result<()> {
     transaction.execute_batch(SCHEMA_SINCE_4)?;
     transaction.execute_batch(SCHEMA_SINCE_5)?;
     transaction.execute_batch(digest::SCHEMA)?;
+    transaction.execute_batch(SCHEMA_SINCE_7)?;
     let first = [
         ("format", FORMAT_VERSION),
         ("next_xid", 1),
@@ -510,6 +522,9 @@ fn create(connection: &mut Connection) -> Result<()> {
 /// file is changed in the same way when [`rebuild`] opens it, and what was written to it before
 /// means the same afterwards.
 fn upgrade(connection: &mut Connection, format: i64) -> Result<()> {
+    if format >= 6 {
+        Digests::check_format_6(connection)?;
+    }
     let transaction = connection.transaction()?;
     if format < 3 {
         transaction.execute_batch(SCHEMA_SINCE_3)?;
@@ -520,7 +535,10 @@ fn upgrade(connection: &mut Connection, format: i64) -> Result<()> {
     if format < 5 {
         transaction.execute_batch(SCHEMA_SINCE_5)?;
     }
-    transaction.execute_batch(digest::SCHEMA)?;
+    if format < 6 {
+        transaction.execute_batch(digest::SCHEMA)?;
+    }
+    transaction.execute_batch(SCHEMA_SINCE_7)?;
     let sql = "UPDATE meta SET value = ?1 WHERE name = 'format'";
     transaction.execute(sql, [FORMAT_VERSION])?;
     Digests::write_first(&transaction)?;
@@ -572,8 +590,10 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
             writer.run(sql, params![entry.name, entry.oid, entry.owner])?;
         }
         Change::DropSchema(name) => {
+            comments::delete_of_schema(writer, name)?;
             writer.run("DELETE FROM schemas WHERE name = ?1", params![name])?;
         }
+        Change::PutComment(object, text) => comments::write(writer, *object, text.as_deref())?,
         Change::CreateTable(entry) => write_table(writer, entry)?,
         Change::Define(_, definition) => rewrite_table(writer, definition.after())?,
         Change::DropTable(id) => {

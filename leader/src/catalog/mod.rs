@@ -5,7 +5,9 @@
 //! belongs to exactly one table and slice.
 
 pub mod change;
+pub mod comment;
 pub mod constraint;
+pub mod dependency;
 pub mod log;
 mod role;
 pub mod system;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use storage::ids::TableId;
 
 pub use change::{Change, Definition, Deletion, Rewritten};
+pub use comment::Commented;
 pub use role::RoleEntry;
 pub use table::{DistributionStyle, TableColumn, TableEntry};
 pub use user::{GroupEntry, UserEntry};
@@ -45,6 +48,7 @@ pub struct Snapshot {
     groups: BTreeMap<String, GroupEntry>,
     roles: BTreeMap<String, RoleEntry>,
     parameters: BTreeMap<String, String>,
+    comments: Arc<BTreeMap<Commented, String>>,
 }
 
 impl Snapshot {

@@ -8,6 +8,7 @@ use sql::Identity;
 use sql::types::SqlType;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
 use storage::schema::{Column, ColumnType, EncodeName, TableSchema};
+use storage::sort_order::SortedRows;
 use storage::statistics::SegmentInfo;
 
 use super::constraint::ConstraintEntry;
@@ -134,11 +135,24 @@ impl TableEntry {
             DistributionStyle::All => self.slices.len().min(1),
             _ => self.slices.len(),
         };
-        let live = |segment: &Arc<SegmentInfo>| {
-            let deleted = self.deletions.get(&segment.id).map_or(0, |vector| vector.deleted_rows);
-            segment.row_count.saturating_sub(deleted)
+        self.slices[..slices].iter().flatten().map(|segment| self.live_rows(segment)).sum()
+    }
+
+    /// By slice, how many rows lie in the order of the sort key, as far as statistics tell
+    /// ([`SortedRows::estimate`]); `None` without a sort key.
+    pub fn sorted_rows(&self) -> Option<Vec<SortedRows>> {
+        let key = self.columns.get(*self.sort_key.first()?)?.id;
+        let of_slice = |slice: &Vec<Arc<SegmentInfo>>| {
+            let known = slice.iter().map(|segment| (segment.column(key), self.live_rows(segment)));
+            SortedRows::estimate(&known.collect::<Vec<_>>())
         };
-        self.slices[..slices].iter().flatten().map(live).sum()
+        Some(self.slices.iter().map(of_slice).collect())
+    }
+
+    /// The rows of a segment that are not deleted.
+    fn live_rows(&self, segment: &SegmentInfo) -> u64 {
+        let deleted = self.deletions.get(&segment.id).map_or(0, |vector| vector.deleted_rows);
+        segment.row_count.saturating_sub(deleted)
     }
 
     /// The slice and description of a segment.

@@ -18,9 +18,8 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use faults::Defect;
 use futures::future::join_all;
-use storage::ids::{SegmentId, SliceId};
+use storage::ids::SegmentId;
 use storage::row_set::RowSet;
-use storage::statistics::SegmentInfo;
 
 use super::attempts::{Attempts, final_error};
 use super::copies::{Acknowledged, CopyJob, Registered};
@@ -30,17 +29,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::execution::Replan;
 use crate::planner::{WriteEnd, on_large_stack};
+use crate::transaction::Written;
 
 /// Rounds of copying: each is for nodes that came or failed in the one before.
 const ROUNDS_MAX: usize = 4;
 /// Files that a node is asked to copy at once.
 const FILES_AT_ONCE_MAX: usize = 64;
-
-/// Durable segments, with copies, that belong to the transaction from now on.
-pub(crate) struct Written {
-    pub(crate) segments: Vec<(SliceId, Arc<SegmentInfo>)>,
-    pub(crate) row_count: u64,
-}
 
 /// Rows that a statement deletes or replaces, by segment.
 pub(crate) type Replaced = Vec<(SegmentId, RowSet)>;
@@ -119,7 +113,6 @@ pub(crate) async fn replace(
     let replaced = deleted_rows(&batches)?;
     let written = written_segments(&batches)?;
     check(&written, &ids, entry, nodes)?;
-    let row_count = written.iter().map(|segment| segment.info.row_count).sum();
     let mut acknowledged = Acknowledged::new();
     let (mut segments, mut pieces) = (Vec::new(), Vec::new());
     for WrittenSegment { slice, info, node } in written {
@@ -135,7 +128,7 @@ pub(crate) async fn replace(
     }
     copy(nodes, &pieces, acknowledged).await?;
     undo.keep();
-    Ok((Written { segments, row_count }, replaced))
+    Ok((Written::new(&engine.transactions, entry, segments), replaced))
 }
 
 /// Each segment has an id of the task that owns its slice; of a table on every node all are of the

@@ -191,10 +191,3 @@ pub fn target_table(entry: &TableEntry) -> TargetTable {
         next_number: entry.numbers_taken,
     }
 }
-
-/// The table as the target of its own rows, whose identity columns have their values.
-pub fn target_of_own_rows(entry: &TableEntry) -> TargetTable {
-    let mut target = target_table(entry);
-    target.columns.iter_mut().for_each(|column| column.identity = None);
-    target
-}

@@ -4,6 +4,8 @@
 //! all nodes, and are found and removed by the next start if the server dies. The schema has a
 //! number that is never given again, so that no session finds another's.
 
+use std::collections::BTreeSet;
+
 use sql::statement::TableName;
 use storage::ids::TableId;
 
@@ -95,11 +97,11 @@ async fn drop_schema(transaction: &mut Transaction, schema: &str) -> Result<()> 
     if view.schema(schema).is_none() {
         return Ok(());
     }
-    let tables: Vec<TableId> = view.tables_of(schema).map(|table| table.id).collect();
-    for table in tables {
-        transaction.lock(table, LockMode::Exclusive).await?;
-        transaction.change(Change::DropTable(table))?;
+    let tables: BTreeSet<TableId> = view.tables_of(schema).map(|table| table.id).collect();
+    for table in &tables {
+        transaction.lock(*table, LockMode::Exclusive).await?;
     }
+    transaction.drop_tables(&tables, true).await?;
     transaction.change(Change::DropSchema(schema.to_owned()))
 }
 

@@ -14,8 +14,10 @@ use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::create_table::{column, constraint_entry, distinguish_names};
+use super::drop_table::tell_of;
 use super::{append, change_rows, command, rearrange};
 use crate::catalog::constraint::ConstraintKind;
+use crate::catalog::dependency::is_needed;
 use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
@@ -33,22 +35,23 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         append::run(session, &statement.table, source, *unmatched).await?;
         return Ok(command("ALTER TABLE APPEND"));
     }
-    let entry = session.lock_table(&statement.table).await?;
     if let TableChange::Arrange(arrangement) = &statement.change {
-        rearrange::run(session, &entry, arrangement).await?;
+        rearrange::run(session, &statement.table, arrangement).await?;
         return Ok(command("ALTER TABLE"));
     }
+    let entry = session.lock_table(&statement.table).await?;
+    let entry = drop_dependents(session, entry, &statement.change).await?;
     let mut next = TableEntry::clone(&entry);
     match &statement.change {
         TableChange::AddColumn(definition) => add_column(session, &mut next, definition)?,
-        TableChange::DropColumn(name) => drop_column(&mut next, name)?,
+        TableChange::DropColumn { name, .. } => drop_column(&mut next, name)?,
         TableChange::RenameColumn { from, to } => rename_column(&mut next, from, to)?,
         TableChange::Rename(name) => name.clone_into(&mut next.name),
         TableChange::Owner(owner) => change_owner(session, &mut next, owner)?,
         TableChange::AddConstraint(name, constraint) => {
-            add_constraint(session, &mut next, name.as_deref(), constraint)?;
+            add_constraint(session, &mut next, name.as_deref(), constraint).await?;
         }
-        TableChange::DropConstraint(name) => drop_constraint(&mut next, name)?,
+        TableChange::DropConstraint { name, .. } => drop_constraint(&mut next, name)?,
         TableChange::Widen { column, length } => widen(&mut next, column, *length)?,
         TableChange::Arrange(_) | TableChange::Append { .. } => {}
     }
@@ -83,6 +86,42 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         define(session, &written, next)?;
     }
     Ok(command("ALTER TABLE"))
+}
+
+/// Before a column or a constraint goes: what needs it goes with CASCADE, or is the reason why it
+/// stays. The table as it is then.
+async fn drop_dependents(
+    session: &mut Session,
+    entry: Arc<TableEntry>,
+    change: &TableChange,
+) -> Result<Arc<TableEntry>> {
+    let view = session.transaction()?.view();
+    let (keys, cascade, what) = match change {
+        TableChange::DropColumn { name, cascade } => {
+            let keys = view.keys_to_column(&entry, entry.position(name)?);
+            (keys, *cascade, format!("table {} column {name}", entry.name))
+        }
+        TableChange::DropConstraint { name, cascade } => {
+            let known = entry.constraints.iter().find(|constraint| constraint.name == *name);
+            let keys = known.map(|known| view.keys_to_constraint(&entry, known));
+            let what = format!("constraint {name} on table {}", entry.name);
+            (keys.unwrap_or_default(), *cascade, what)
+        }
+        _ => return Ok(entry),
+    };
+    drop(view);
+    if keys.is_empty() {
+        return Ok(entry);
+    }
+    if !cascade {
+        return Err(is_needed(&what, &keys));
+    }
+    session.transaction()?.drop_foreign_keys(&keys).await?;
+    tell_of(session, &keys);
+    let view = session.transaction()?.view();
+    view.table_by_id(entry.id)
+        .map(Arc::clone)
+        .ok_or_else(|| Error::Internal("the table is gone".into()))
 }
 
 fn define(session: &mut Session, before: &Arc<TableEntry>, after: TableEntry) -> Result<()> {
@@ -178,13 +217,13 @@ fn change_owner(session: &mut Session, entry: &mut TableEntry, owner: &str) -> R
     Ok(())
 }
 
-fn add_constraint(
+async fn add_constraint(
     session: &mut Session,
     entry: &mut TableEntry,
     name: Option<&str>,
     constraint: &Constraint,
 ) -> Result<()> {
-    let mut new = constraint_entry(session, entry, constraint)?;
+    let mut new = constraint_entry(session, entry, constraint).await?;
     if new.kind == ConstraintKind::PrimaryKey {
         if entry.constraints.iter().any(|known| known.kind == ConstraintKind::PrimaryKey) {
             let message =

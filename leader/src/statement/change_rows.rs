@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use compute::plan::delete_rows::RowTarget;
 use compute::row_ids::{Repeated, collect_row_ids, segment_rows, take_row_ids};
-use compute::{Node, WriteTarget, write_streams};
+use compute::{Node, write_streams};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream_partitioned;
@@ -20,7 +20,7 @@ use wlm::QueryKind;
 use super::identity::{Numbered, has_identity};
 use super::{command, insert};
 use crate::catalog::TableEntry;
-use crate::cluster::{self, Cluster, Replaced, Written};
+use crate::cluster::{self, Cluster, Replaced};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::execution::{Replan, Work, run_plan};
@@ -28,6 +28,7 @@ use crate::pgwire::backend::Execution;
 use crate::planner::on_large_stack;
 use crate::session::binding::{Binding, target_table};
 use crate::session::{Session, SessionStatement, undefined_table};
+use crate::transaction::Written;
 use crate::transaction::lock::LockMode;
 
 /// Runs the statement. If it is the first of its transaction and another one was quicker with the
@@ -283,35 +284,45 @@ impl Matched {
 impl RowsToDelete {
     /// Finds the rows and deletes them. Answers with their number.
     async fn run(self, session: &mut Session, entry: &Arc<TableEntry>) -> Result<u64> {
-        let engine = Arc::clone(session.engine());
-        let target = row_target(&engine, entry, self.repeated);
-        let insert::Admitted { planned, seat, claim: _claim, .. } =
-            insert::admit(session, self.source, QueryKind::Write).await?;
-        let rows = match &engine.cluster {
-            Cluster::Alone(_) => {
-                let work = move |work: Work| {
-                    let target = target.clone();
-                    async move {
-                        let collector = target.collector(&work.context);
-                        let streams = execute_stream_partitioned(work.plan, work.context)?;
-                        collect_row_ids(streams, &collector).await?;
-                        Ok(collector.finish())
-                    }
-                };
-                run_plan(&engine, seat, planned, work).await?
-            }
-            Cluster::Nodes(_) => {
-                let running = Arc::clone(&engine);
-                let work = move |work: Work| {
-                    let (engine, target) = (Arc::clone(&running), target.clone());
-                    async move { cluster::delete(&engine, work.plan, target, work.context).await }
-                };
-                run_plan(&engine, seat, planned, work).await?
-            }
-        };
+        let rows = find(session, entry, self.source, self.repeated).await?;
         let count = row_count(&rows);
         session.transaction()?.delete_rows(entry.id, rows).await?;
         Ok(count)
+    }
+}
+
+/// The rows of a table whose ids a plan gives.
+pub(super) async fn find(
+    session: &mut Session,
+    entry: &TableEntry,
+    source: Replan,
+    repeated: Repeated,
+) -> Result<Replaced> {
+    let engine = Arc::clone(session.engine());
+    let target = row_target(&engine, entry, repeated);
+    let insert::Admitted { planned, seat, claim: _claim, .. } =
+        insert::admit(session, source, QueryKind::Write).await?;
+    match &engine.cluster {
+        Cluster::Alone(_) => {
+            let work = move |work: Work| {
+                let target = target.clone();
+                async move {
+                    let collector = target.collector(&work.context);
+                    let streams = execute_stream_partitioned(work.plan, work.context)?;
+                    collect_row_ids(streams, &collector).await?;
+                    Ok(collector.finish())
+                }
+            };
+            run_plan(&engine, seat, planned, work).await
+        }
+        Cluster::Nodes(_) => {
+            let running = Arc::clone(&engine);
+            let work = move |work: Work| {
+                let (engine, target) = (Arc::clone(&running), target.clone());
+                async move { cluster::delete(&engine, work.plan, target, work.context).await }
+            };
+            run_plan(&engine, seat, planned, work).await
+        }
     }
 }
 
@@ -324,11 +335,12 @@ impl RowsToReplace {
             insert::admit(session, self.source, QueryKind::Write).await?;
         let (written, replaced) = match &engine.cluster {
             Cluster::Alone(node) => {
-                let (target, node) = (insert::write_target(&engine, node, entry), Arc::clone(node));
+                let (running, node, table) =
+                    (Arc::clone(&engine), Arc::clone(node), Arc::clone(entry));
                 let work = move |work: Work| {
-                    let (node, target) = (Arc::clone(&node), target.clone());
-                    let row_target = row_target.clone();
-                    async move { replace_here(&node, target, &row_target, work).await }
+                    let (engine, node) = (Arc::clone(&running), Arc::clone(&node));
+                    let (entry, row_target) = (Arc::clone(&table), row_target.clone());
+                    async move { replace_here(&engine, &node, &entry, &row_target, work).await }
                 };
                 run_plan(&engine, seat, planned, work).await?
             }
@@ -352,8 +364,9 @@ impl RowsToReplace {
 
 /// Writes the rows of the plan on the one node, and collects the ids of those that they replace.
 async fn replace_here(
+    engine: &Engine,
     node: &Arc<Node>,
-    target: WriteTarget,
+    entry: &TableEntry,
     row_target: &RowTarget,
     work: Work,
 ) -> Result<(Written, Replaced)> {
@@ -363,8 +376,9 @@ async fn replace_here(
         .into_iter()
         .map(|stream| take_row_ids(stream, Arc::clone(&collector)))
         .collect::<Result<_, _>>()?;
+    let target = insert::write_target(engine, node, entry);
     let outcome = write_streams(node, target, streams, work.context).await?;
-    Ok((insert::shared(outcome), collector.finish()))
+    Ok((insert::shared(engine, entry, outcome), collector.finish()))
 }
 
 /// Makes new rows, and the end of those that they replace, part of the transaction.
@@ -384,7 +398,8 @@ async fn replace(
     Ok(count)
 }
 
-fn row_count(rows: &Replaced) -> u64 {
+/// How many rows those are.
+pub(super) fn row_count(rows: &Replaced) -> u64 {
     rows.iter().map(|(_, rows)| rows.len()).sum()
 }
 

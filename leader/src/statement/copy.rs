@@ -4,12 +4,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use compute::Node;
 use compute::load::{
     Compression, Conversion, CopyRequest, CountedColumn, DateFormat, DatePattern, Format,
     OmittedColumn, TargetColumn, TimeFormat, TimestampPattern,
 };
 use compute::object_storage::{Credentials, Secret};
-use compute::{Node, WriteOutcome};
 use datafusion::execution::TaskContext;
 use datafusion::scalar::ScalarValue;
 use sql::statement::{Authorization, Copy, CopyFormat};
@@ -19,7 +19,7 @@ use wlm::{PlanFeatures, QueryKind};
 use super::{command, identity, insert, placement};
 use crate::catalog::table::column_type;
 use crate::catalog::{TableColumn, TableEntry};
-use crate::cluster::{self, Cluster, NodeSet, Written};
+use crate::cluster::{self, Cluster, NodeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::execution::{Replan, run_work};
@@ -27,6 +27,7 @@ use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
 use crate::planner::on_large_stack;
 use crate::session::Session;
+use crate::transaction::Written;
 
 /// Reads the objects, writes their rows, and makes them part of the transaction.
 pub(super) async fn run(session: &mut Session, statement: &Copy) -> Result<Execution> {
@@ -65,7 +66,7 @@ async fn load(session: &mut Session, entry: &Arc<TableEntry>, request: CopyReque
     let (written, entry) = match &engine.cluster {
         Cluster::Alone(node) => {
             let load = load_here(&engine, Arc::clone(node), entry, request, context);
-            (insert::shared(run_work(&engine, seat, load).await?), Arc::clone(entry))
+            (run_work(&engine, seat, load).await?, Arc::clone(entry))
         }
         Cluster::Nodes(nodes) => {
             let (shared, nodes, target) =
@@ -87,19 +88,20 @@ fn load_here(
     entry: &Arc<TableEntry>,
     request: CopyRequest,
     context: Arc<TaskContext>,
-) -> impl Future<Output = Result<WriteOutcome>> + Send + use<> {
-    let target = insert::write_target(engine, &node, entry);
-    let running = Arc::clone(engine);
+) -> impl Future<Output = Result<Written>> + Send + use<> {
+    let (running, entry) = (Arc::clone(engine), Arc::clone(entry));
     async move {
+        let target = insert::write_target(&running, &node, &entry);
         let plan = compute::load::plan(request, &running.object_storage, node.slices()).await?;
         let streams = (0..plan.partitions()).map(|at| plan.execute(at)).collect();
         let outcome = compute::write_streams(&node, target, streams, context).await?;
+        let written = insert::shared(&running, &entry, outcome);
         let loaded: u64 = plan.finish()?.iter().map(|file| file.rows).sum();
-        if loaded != outcome.row_count {
-            let rows = outcome.row_count;
+        if loaded != written.row_count() {
+            let rows = written.row_count();
             return Err(Error::Internal(format!("{loaded} rows were read, {rows} written")));
         }
-        Ok(outcome)
+        Ok(written)
     }
 }
 

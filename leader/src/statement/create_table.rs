@@ -11,16 +11,19 @@ use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
 use super::command;
+use crate::catalog::change::dropped_meanwhile;
 use crate::catalog::constraint::{ConstraintEntry, ConstraintKind, Referenced};
 use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::pgwire::report::Severity;
+use crate::session::temporary::is_temporary;
 use crate::session::{Session, undefined_table};
+use crate::transaction::lock::LockMode;
 
 /// Makes an empty table.
-pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
+pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
     let schema = if statement.temporary {
         session.temporary_schema_for_new()?
     } else {
@@ -40,11 +43,10 @@ pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Exec
     entry.columns.extend(statement.columns.iter().map(column));
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
     if statement.like.is_none() {
-        entry.constraints = statement
-            .constraints
-            .iter()
-            .map(|constraint| constraint_entry(session, &entry, constraint))
-            .collect::<Result<_>>()?;
+        for constraint in &statement.constraints {
+            let constraint = constraint_entry(session, &entry, constraint).await?;
+            entry.constraints.push(constraint);
+        }
         distinguish_names(&mut entry.constraints);
     }
     session.transaction()?.change(Change::CreateTable(Arc::new(entry)))?;
@@ -52,7 +54,7 @@ pub(super) fn run(session: &mut Session, statement: &CreateTable) -> Result<Exec
 }
 
 /// A key of the table, with the name that Postgres would give it.
-pub(super) fn constraint_entry(
+pub(super) async fn constraint_entry(
     session: &mut Session,
     entry: &TableEntry,
     constraint: &Constraint,
@@ -65,7 +67,7 @@ pub(super) fn constraint_entry(
                 schema: table.schema.clone(),
                 table: table.name.clone(),
                 referenced: referenced.clone(),
-                found: referenced_by(session, entry, table, referenced)?,
+                found: referenced_by(session, entry, table, referenced).await?,
             };
             (columns, kind, "fkey")
         }
@@ -83,8 +85,8 @@ pub(super) fn constraint_entry(
     })
 }
 
-/// What a foreign key of a table stands for, if it is there.
-fn referenced_by(
+/// What a foreign key of a table stands for, if it is there. It stays there until the transaction ends.
+async fn referenced_by(
     session: &mut Session,
     entry: &TableEntry,
     name: &TableName,
@@ -97,8 +99,18 @@ fn referenced_by(
     }
     let view = session.transaction()?.view();
     // Names that lead nowhere are kept as they are.
-    let found = session.find_table(&view, name).ok().flatten();
-    Ok(found.and_then(|found| Referenced::find(&found, columns)))
+    let Some(found) = session.find_table(&view, name).ok().flatten() else { return Ok(None) };
+    if is_temporary(&entry.schema) != is_temporary(&found.schema) {
+        let kind = if is_temporary(&entry.schema) { "temporary" } else { "permanent" };
+        let message = format!("constraints on {kind} tables may reference only {kind} tables");
+        return Err(Error::statement("42P16", message));
+    }
+    let transaction = session.transaction()?;
+    transaction.lock(found.id, LockMode::Insert).await?;
+    if transaction.is_gone(found.id) {
+        return Err(dropped_meanwhile());
+    }
+    Ok(Referenced::find(&found, columns))
 }
 
 /// Gives later ones of equal name a number.

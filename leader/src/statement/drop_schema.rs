@@ -1,8 +1,11 @@
 //! DROP SCHEMA, with CASCADE also of the tables in it.
 
+use std::collections::BTreeSet;
+
 use sql::statement::DropSchema;
 
 use super::command;
+use super::drop_table::tell_of;
 use crate::catalog::Change;
 use crate::catalog::change::undefined_schema;
 use crate::catalog::system::PG_CATALOG;
@@ -34,12 +37,13 @@ pub(super) async fn run(session: &mut Session, statement: &DropSchema) -> Result
             session.check_owner(&schema.owner, "schema", name)?;
         }
         if statement.cascade {
-            let tables: Vec<_> = view.tables_of(name).map(|table| table.id).collect();
-            for id in tables {
-                let transaction = session.transaction()?;
-                transaction.lock(id, LockMode::Exclusive).await?;
-                transaction.change(Change::DropTable(id))?;
+            let tables: BTreeSet<_> = view.tables_of(name).map(|table| table.id).collect();
+            let transaction = session.transaction()?;
+            for id in &tables {
+                transaction.lock(*id, LockMode::Exclusive).await?;
             }
+            let keys = transaction.drop_tables(&tables, true).await?;
+            tell_of(session, &keys);
         }
         session.transaction()?.change(Change::DropSchema(name.clone()))?;
     }

@@ -12,10 +12,10 @@ use sql::{Identity, TargetTable};
 use storage::predicate::Constant;
 
 use crate::catalog::TableEntry;
-use crate::cluster::Written;
 use crate::error::Result;
 use crate::session::Session;
 use crate::session::binding::target_table;
+use crate::transaction::Written;
 
 /// Takes the lock of the table of an INSERT, and gives the table as the statement sees it.
 pub(super) async fn lock_to_insert(
@@ -109,7 +109,7 @@ pub(super) fn finish_written(
     for position in positions {
         let column = &entry.columns[*position];
         let Some(identity) = column.identity else { continue };
-        for (_, segment) in &written.segments {
+        for (_, segment) in written.segments() {
             let Some(statistics) = segment.column(column.id) else { continue };
             let last = if identity.step > 0 { &statistics.max } else { &statistics.min };
             end = end.max(end_of(identity, last.as_ref()));

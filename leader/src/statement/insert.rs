@@ -11,7 +11,7 @@ use wlm::QueryKind;
 use super::identity::{self, Numbered};
 use super::{command, placement};
 use crate::catalog::{Change, TableEntry};
-use crate::cluster::{self, Cluster, Written};
+use crate::cluster::{self, Cluster};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::execution::{Planned, Replan, Work, run_plan};
@@ -19,6 +19,7 @@ use crate::pgwire::backend::Execution;
 use crate::planner::on_large_stack;
 use crate::session::binding::target_table;
 use crate::session::{Session, SessionStatement};
+use crate::transaction::Written;
 use crate::workload::{Claim, Seat, features};
 
 /// Plans the source, writes its rows to the table's slices, and makes them part of the
@@ -103,35 +104,45 @@ pub(super) async fn write(
     source: Replan,
     kind: QueryKind,
 ) -> Result<u64> {
-    let engine = Arc::clone(session.engine());
-    let Admitted { planned, seat, source_rows, claim: _claim } =
-        admit(session, source, kind).await?;
+    let admitted = admit(session, source, kind).await?;
     // Few rows may become many in a join; then the table is placed anew when they are there.
-    let entry = &placement::before_write(entry, placement::is_large(source_rows, 0));
-    let written = match &engine.cluster {
+    let is_large = placement::is_large(admitted.source_rows, 0);
+    let entry = &placement::before_write(entry, is_large);
+    let written = write_segments(session.engine(), entry, admitted).await?;
+    record(session, entry, written)
+}
+
+/// Writes the rows of a source as segments of a table; they are nobody's yet.
+pub(super) async fn write_segments(
+    engine: &Arc<Engine>,
+    entry: &Arc<TableEntry>,
+    Admitted { planned, seat, claim: _claim, .. }: Admitted,
+) -> Result<Written> {
+    match &engine.cluster {
         Cluster::Alone(node) => {
-            let (target, node) = (write_target(&engine, node, entry), Arc::clone(node));
+            let (running, node, table) = (Arc::clone(engine), Arc::clone(node), Arc::clone(entry));
             let work = move |work: Work| {
-                let (target, node) = (target.clone(), Arc::clone(&node));
+                let (engine, node) = (Arc::clone(&running), Arc::clone(&node));
+                let entry = Arc::clone(&table);
                 async move {
-                    let written = write_table(&node, target, work.plan, work.context).await;
-                    written.map_err(Error::from)
+                    let target = write_target(&engine, &node, &entry);
+                    let written = write_table(&node, target, work.plan, work.context).await?;
+                    Ok(shared(&engine, &entry, written))
                 }
             };
-            shared(run_plan(&engine, seat, planned, work).await?)
+            run_plan(engine, seat, planned, work).await
         }
         Cluster::Nodes(nodes) => {
             let (running, nodes, target) =
-                (Arc::clone(&engine), Arc::clone(nodes), Arc::clone(entry));
+                (Arc::clone(engine), Arc::clone(nodes), Arc::clone(entry));
             let work = move |work: Work| {
                 let (engine, nodes) = (Arc::clone(&running), Arc::clone(&nodes));
                 let entry = Arc::clone(&target);
                 async move { cluster::write(&engine, &nodes, &entry, work.plan, work.context).await }
             };
-            run_plan(&engine, seat, planned, work).await?
+            run_plan(engine, seat, planned, work).await
         }
-    };
-    record(session, entry, written)
+    }
 }
 
 /// What a write needs to know of its table.
@@ -145,22 +156,22 @@ pub(super) fn write_target(engine: &Engine, node: &Node, entry: &TableEntry) -> 
 }
 
 /// What the one node has written.
-pub(super) fn shared(outcome: WriteOutcome) -> Written {
+pub(super) fn shared(engine: &Engine, entry: &TableEntry, outcome: WriteOutcome) -> Written {
     let segments = outcome.segments.into_iter().map(|(slice, info)| (slice, Arc::new(info)));
-    Written { segments: segments.collect(), row_count: outcome.row_count }
+    Written::new(&engine.transactions, entry, segments.collect())
 }
 
 /// Makes written segments part of the transaction; `entry` is the table as they were written for it.
 pub(super) fn record(session: &mut Session, entry: &TableEntry, written: Written) -> Result<u64> {
-    let style = placement::after_write(entry, &written);
+    let (style, row_count) =
+        (placement::after_write(entry, written.segments()), written.row_count());
     let transaction = session.transaction()?;
     let known = transaction.view().table_by_id(entry.id).map(|known| known.distribution);
     if known != Some(style) {
         transaction.change(Change::Place(entry.id, style))?;
     }
-    let segments = written.segments;
-    transaction.change(Change::AddSegments(entry.id, entry.distribution, segments))?;
-    Ok(written.row_count)
+    transaction.add(written)?;
+    Ok(row_count)
 }
 
 fn insert_of(whole: &SessionStatement) -> Result<&Insert> {

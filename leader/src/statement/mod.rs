@@ -7,6 +7,7 @@ mod analyze;
 mod append;
 mod cancel;
 mod change_rows;
+mod comment;
 mod copy;
 mod create_schema;
 pub(crate) mod create_table;
@@ -53,9 +54,10 @@ pub(crate) async fn run(
     match &whole.statement {
         Statement::Query(_) => select::run(session, whole, parameters).await,
         Statement::Insert(_) => insert::run(session, whole, parameters).await,
-        Statement::CreateTable(statement) => create_table::run(session, statement),
+        Statement::CreateTable(statement) => create_table::run(session, statement).await,
         Statement::CreateTableAs(_) => create_table_as::run(session, whole, parameters).await,
         Statement::AlterTable(statement) => alter_table::run(session, statement).await,
+        Statement::Comment(statement) => comment::run(session, statement),
         Statement::DropTable(statement) => drop_table::run(session, statement).await,
         Statement::CreateSchema(statement) => create_schema::run(session, statement),
         Statement::DropSchema(statement) => drop_schema::run(session, statement).await,

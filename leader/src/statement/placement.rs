@@ -8,9 +8,11 @@
 
 use std::sync::Arc;
 
+use storage::ids::SliceId;
+use storage::statistics::SegmentInfo;
+
 use crate::catalog::constraint::ConstraintKind;
 use crate::catalog::{DistributionStyle, TableEntry};
-use crate::cluster::Written;
 
 /// Rows and bytes on disk that every node may have a copy of.
 const SMALL_ROWS_MAX: u64 = 100_000;
@@ -37,12 +39,15 @@ pub(super) fn before_write(entry: &Arc<TableEntry>, is_large: bool) -> Arc<Table
 }
 
 /// Where the rows of the table live after a write.
-pub(super) fn after_write(entry: &TableEntry, written: &Written) -> DistributionStyle {
+pub(super) fn after_write(
+    entry: &TableEntry,
+    written: &[(SliceId, Arc<SegmentInfo>)],
+) -> DistributionStyle {
     if !entry.is_automatic || entry.distribution != DistributionStyle::All {
         return entry.distribution;
     }
     let before = entry.slices.iter().flatten();
-    let after = before.chain(written.segments.iter().map(|(_, segment)| segment));
+    let after = before.chain(written.iter().map(|(_, segment)| segment));
     let (rows, bytes) = after.fold((0, 0), |(rows, bytes), segment| {
         (rows + segment.row_count, bytes + segment.byte_count)
     });
@@ -58,8 +63,7 @@ fn declared_key(entry: &TableEntry) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use storage::ids::{SegmentId, SliceId};
-    use storage::statistics::SegmentInfo;
+    use storage::ids::SegmentId;
 
     use super::*;
     use crate::catalog::constraint::ConstraintEntry;
@@ -75,9 +79,9 @@ mod tests {
         })
     }
 
-    fn written(segments: &[(u64, u64)]) -> Written {
+    fn written(segments: &[(u64, u64)]) -> Vec<(SliceId, Arc<SegmentInfo>)> {
         let segments = segments.iter().map(|(rows, bytes)| (SliceId(0), segment(*rows, *bytes)));
-        Written { segments: segments.collect(), row_count: 0 }
+        segments.collect()
     }
 
     fn table() -> TableEntry {

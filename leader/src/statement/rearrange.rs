@@ -1,50 +1,101 @@
 //! ALTER TABLE of distribution, sort key and encodings: the rows are written anew as they shall lie.
 //!
-//! Readers go on with the rows as they were; writers wait until the transaction ends.
+//! The first statement of a transaction does most of it before it takes the table's lock: readers and
+//! writers go on ([`new_rows`]). Later in a transaction, or where another ALTER TABLE came in between,
+//! writers wait until the transaction ends.
+
+mod new_rows;
 
 use std::sync::Arc;
 
-use sql::Limits;
-use sql::statement::{Arrangement, DistStyle, SortKey, Statement};
-use wlm::QueryKind;
+use sql::statement::{Arrangement, DistStyle, SortKey, TableName};
+use storage::schema::EncodeName;
 
+use super::change_rows::row_count;
 use super::create_table::{encode_name, unplaced};
 use super::insert;
 use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
-use crate::execution::Replan;
 use crate::session::Session;
-use crate::session::binding::target_of_own_rows;
-use storage::schema::EncodeName;
+use new_rows::NewRows;
 
-/// Writes the rows of a locked table anew.
+/// Rows that are not worth another round before the table is locked.
+const FEW_ROWS: u64 = 50_000;
+/// Rounds in which writers go on. Each should have less to do than the one before.
+const ROUNDS_MAX: usize = 5;
+
+/// Writes the rows of a table anew.
 ///
 /// # Errors
 /// If the transaction does not see the table as it is: rows of others would be lost, and rows that
 /// others have deleted would be back.
 pub(super) async fn run(
     session: &mut Session,
-    entry: &Arc<TableEntry>,
+    table: &TableName,
     arrangement: &Arrangement,
 ) -> Result<()> {
-    let mut next = TableEntry::clone(entry);
+    let ahead = ahead(session, table, arrangement).await?;
+    let entry = session.lock_table(table).await?;
+    let mut next = TableEntry::clone(&entry);
     arrange(session, &mut next, arrangement)?;
     session.transaction()?.check_is_latest(entry.id)?;
-    let is_empty = entry.slices.iter().all(Vec::is_empty);
-    let source = if is_empty { None } else { Some(all_rows(session, entry)?) };
+    let engine = Arc::clone(session.engine());
+    let ahead = ahead.filter(|rows| rows.fit(&entry));
+    let mut rows = ahead.unwrap_or_else(|| NewRows::new(&engine, &entry, &next, false));
+    rows.write(session, &entry).await?;
+    let gone = rows.gone(session, &entry).await?;
     next.slices.iter_mut().for_each(Vec::clear);
     next.deletions = compute::Deletions::default();
-    let next = Arc::new(next);
     let transaction = session.transaction()?;
     transaction.change(Change::Truncate(entry.id))?;
-    transaction.change(Change::Define(entry.id, Definition::change(entry, Arc::clone(&next))))?;
-    let Some(source) = source else { return Ok(()) };
-    let rows = insert::write(session, &next, source, QueryKind::Write).await?;
-    if rows != entry.row_count() {
-        let text = format!("{} rows were to be written anew, {rows} were", entry.row_count());
+    transaction.change(Change::Define(entry.id, Definition::change(&entry, Arc::new(next))))?;
+    let (written_for, written) = rows.finish();
+    let gone_count = row_count(&gone);
+    let written = match written {
+        Some(written) => insert::record(session, &written_for, written)?,
+        None => 0,
+    };
+    session.transaction()?.delete_rows(entry.id, gone).await?;
+    if written.checked_sub(gone_count) != Some(entry.row_count()) {
+        let text = format!(
+            "{} rows were to be written anew, {written} were, of which {gone_count} are gone",
+            entry.row_count()
+        );
         return Err(Error::Internal(text));
     }
     Ok(())
+}
+
+/// Writes the rows while others go on, if this is the first statement of its transaction.
+async fn ahead(
+    session: &mut Session,
+    table: &TableName,
+    arrangement: &Arrangement,
+) -> Result<Option<NewRows>> {
+    let transaction = session.transaction()?;
+    if !transaction.is_fresh() || transaction.is_read_only() {
+        return Ok(None);
+    }
+    let peek = transaction.peek();
+    let Some(entry) = session.find_table(&peek, table)? else { return Ok(None) };
+    session.check_owner(&entry.owner, "relation", &entry.name)?;
+    let mut next = TableEntry::clone(&entry);
+    arrange(session, &mut next, arrangement)?;
+    let engine = Arc::clone(session.engine());
+    // VACUUM would move rows that are written already.
+    let _turn = engine.vacuum_turn().await;
+    let mut rows = NewRows::new(&engine, &entry, &next, true);
+    let id = entry.id;
+    drop((peek, entry));
+    for round in 0..ROUNDS_MAX {
+        let latest = engine.transactions.snapshot().table_by_id(id).map(Arc::clone);
+        let Some(latest) = latest.filter(|latest| rows.fit(latest)) else { return Ok(None) };
+        if round > 0 && rows.missing(&latest) < FEW_ROWS {
+            break;
+        }
+        rows.write(session, &latest).await?;
+    }
+    Ok(Some(rows))
 }
 
 fn arrange(session: &Session, entry: &mut TableEntry, arrangement: &Arrangement) -> Result<()> {
@@ -86,20 +137,4 @@ fn arrange(session: &Session, entry: &mut TableEntry, arrangement: &Arrangement)
         entry.columns[position].encode = encoding.map_or(EncodeName::Auto, encode_name);
     }
     Ok(())
-}
-
-/// The rows of the table as the transaction sees it now, whatever it changes afterwards.
-fn all_rows(session: &mut Session, entry: &TableEntry) -> Result<Replan> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let table = format!("{}.{}", quoted(&entry.schema), quoted(&entry.name));
-    let text = format!("INSERT INTO {table} SELECT * FROM {table}");
-    let parsed = sql::parse(&text, &Limits::default())?.into_iter().next();
-    let Some(Statement::Insert(insert)) = parsed.map(|parsed| parsed.statement) else {
-        return Err(Error::Internal("the rows of a table cannot be asked for".into()));
-    };
-    let (binding, target) = (session.binding()?, target_of_own_rows(entry));
-    Ok(Arc::new(move || {
-        let plan = binding.binder().bind_insert(&insert, &target, &[])?;
-        binding.source(plan, Vec::new())
-    }))
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(session: &mut Session, statement: &Vacuum) -> Result<Exe
     let engine = Arc::clone(session.engine());
     let _turn = engine.vacuum_turn().await;
     for (table, name) in tables {
-        let done = vacuum(&engine, table, goal, &engine.always_go_on()).await?;
+        let done = vacuum(&engine, table, goal, false).await?;
         if done.was_locked {
             let text = format!("table \"{name}\" is locked by another transaction, VACUUM stopped");
             session.notice(Severity::Warning, text);

@@ -202,6 +202,7 @@ fn table_of(change: &Change) -> Option<(TableId, bool)> {
         }
         Change::CreateSchema(_)
         | Change::DropSchema(_)
+        | Change::PutComment(..)
         | Change::PutUser(_)
         | Change::DropUser(_)
         | Change::PutGroup(_)

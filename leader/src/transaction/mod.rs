@@ -21,12 +21,14 @@
 
 pub mod conflicts;
 pub mod deletion;
+mod dependents;
 pub mod garbage;
 pub mod isolation;
 pub mod lock;
 pub mod manager;
 mod numbers;
 mod savepoint;
+mod written;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -41,6 +43,8 @@ use isolation::{Isolation, ReadSet, Reads};
 use lock::{ClaimedRows, HeldLocks, LockMode, Owner};
 use manager::{PendingChanges, TransactionManager};
 use savepoint::Savepoint;
+
+pub use written::Written;
 
 /// How a transaction begins. The default is one of the server itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -296,24 +300,41 @@ impl Transaction {
         self.take_numbers(entry, end.saturating_sub(next)).map(drop)
     }
 
-    /// Records a change; this transaction sees it from now on.
+    /// Makes rows that were written for a table part of it.
+    pub fn add(&mut self, written: Written) -> Result<()> {
+        self.change(written.into_change())
+    }
+
+    /// Records a change; this transaction sees it from now on. If it fails, the files of the change are
+    /// removed.
     pub fn change(&mut self, mut change: Change) -> Result<()> {
-        self.check_writable()?;
         if let Change::AddSegments(_, _, segments) = &mut change
             && faults::planted(Defect::ForgetSlice)
             && segments.len() > 1
         {
             segments.pop();
         }
-        self.begin_statement();
+        match self.after(&change) {
+            Ok(next) => self.view = Arc::new(next),
+            Err(error) => {
+                self.manager.discard(vec![change]);
+                return Err(error);
+            }
+        }
         if let Change::CreateTable(entry) = &change {
             self.made.insert(entry.id);
         }
-        let mut next = Snapshot::clone(&self.view);
-        next.apply(&change)?;
-        self.view = Arc::new(next);
         self.changes.push(change);
         Ok(())
+    }
+
+    /// What it would see after a change.
+    fn after(&mut self, change: &Change) -> Result<Snapshot> {
+        self.check_writable()?;
+        self.begin_statement();
+        let mut next = Snapshot::clone(&self.view);
+        next.apply(change)?;
+        Ok(next)
     }
 
     fn check_writable(&self) -> Result<()> {

@@ -1,22 +1,27 @@
-//! VACUUM that nobody asks for: of tables with many deleted rows or many small segments, one after
-//! the other, giving way to queries.
+//! VACUUM that nobody asks for: of tables with many deleted rows, many small segments, or many rows out
+//! of the order of the sort key, one after the other, giving way to queries.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use compute::RewriteGoal;
-use storage::ids::TableId;
+use compute::{RewriteGoal, dropped_bytes, is_more_than_the_rest};
+use storage::ids::{SegmentId, TableId};
+use storage::statistics::SegmentInfo;
 
 use super::vacuum;
 use crate::catalog::TableEntry;
 use crate::engine::Engine;
 
-/// How often tables are looked at.
-const INTERVAL: Duration = Duration::from_secs(20);
 /// Fewer deleted rows than this are left alone.
 const DELETED_ROWS_MIN: u64 = 10_000;
 /// Deleted rows are left alone while so many percent of the rows live.
 const LIVE_PERCENT: u8 = 80;
+/// Fewer rows out of order than this are left alone.
+const UNSORTED_ROWS_MIN: u64 = 10_000;
+/// Rows of a slice are left as they lie while so many percent of them are in order. A row is then
+/// written about five times while its table grows to be very large.
+const SORTED_PERCENT: u8 = 80;
 /// So many segments of a slice are put together, if they are small.
 const SMALL_SEGMENTS_MAX: usize = 32;
 /// Rows of a segment that is not small.
@@ -27,16 +32,20 @@ const PAUSES_MAX: usize = 20;
 
 /// Looks at all tables again and again, as long as the engine is there.
 pub(crate) async fn run(engine: Weak<Engine>) {
+    let mut done = Done::default();
+    let interval = |engine: &Engine| engine.config.file.maintenance.interval_seconds;
+    let Some(seconds) = engine.upgrade().map(|engine| interval(&engine)) else { return };
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
         let Some(engine) = engine.upgrade() else { return };
-        for (table, goal) in due(&engine) {
+        for (table, goal) in due(&engine, &mut done) {
             let _turn = engine.vacuum_turn().await;
-            match vacuum(&engine, table, goal, &pace(&engine)).await {
-                Ok(done) if done.sources > 0 => {
-                    let (sources, segments) = (done.sources, done.segments);
+            match vacuum(&engine, table, goal, true).await {
+                Ok(vacuumed) if vacuumed.sources > 0 => {
+                    let (sources, segments) = (vacuumed.sources, vacuumed.segments);
                     tracing::info!(table = table.0, sources, segments, "vacuumed a table");
                 }
+                Ok(vacuumed) if vacuumed.left == 0 => done.note(&engine, table),
                 Ok(_) => {}
                 Err(error) => {
                     engine.transactions.fence_after(&error);
@@ -47,10 +56,39 @@ pub(crate) async fn run(engine: Weak<Engine>) {
     }
 }
 
+/// Tables of which nothing was left to rewrite, with their newest segments: what is estimated from
+/// the catalog may find more to do than there is.
+#[derive(Debug, Default)]
+struct Done(HashMap<TableId, Option<SegmentId>>);
+
+impl Done {
+    fn note(&mut self, engine: &Engine, table: TableId) {
+        if let Some(entry) = engine.transactions.snapshot().table_by_id(table) {
+            self.0.insert(table, newest(entry));
+        }
+    }
+}
+
+fn newest(table: &TableEntry) -> Option<SegmentId> {
+    table.slices.iter().flatten().map(|segment| segment.id).max()
+}
+
 /// The tables that need it, and what they need.
-fn due(engine: &Engine) -> Vec<(TableId, RewriteGoal)> {
+fn due(engine: &Engine, done: &mut Done) -> Vec<(TableId, RewriteGoal)> {
     let snapshot = engine.transactions.snapshot();
-    snapshot.tables().filter_map(|table| Some((table.id, goal(table)?))).collect()
+    done.0.retain(|table, newest_then| {
+        snapshot.table_by_id(*table).is_some_and(|table| newest(table) == *newest_then)
+    });
+    let due = snapshot.tables().filter_map(|table| {
+        let mut goal = goal(table)?;
+        if done.0.contains_key(&table.id) {
+            // Rows may have been deleted since, but none came.
+            goal.live_percent?;
+            goal = RewriteGoal { sorted_percent: None, joins_small: false, ..goal };
+        }
+        Some((table.id, goal))
+    });
+    due.collect()
 }
 
 fn goal(table: &TableEntry) -> Option<RewriteGoal> {
@@ -59,22 +97,48 @@ fn goal(table: &TableEntry) -> Option<RewriteGoal> {
     let live = stored.saturating_sub(deleted);
     let has_deleted = deleted >= DELETED_ROWS_MIN
         && u128::from(live) * 100 < u128::from(stored) * u128::from(LIVE_PERCENT);
+    let has_waste = has_deleted || has_dropped_columns(table);
     let small = |segments: &Vec<_>| {
-        let is_small =
-            |s: &&Arc<storage::statistics::SegmentInfo>| s.row_count < SMALL_SEGMENT_ROWS;
+        let is_small = |s: &&Arc<SegmentInfo>| s.row_count < SMALL_SEGMENT_ROWS;
         segments.iter().filter(is_small).count()
     };
     let joins_small = table.slices.iter().any(|slice| small(slice) > SMALL_SEGMENTS_MAX);
-    (has_deleted || joins_small).then_some(RewriteGoal {
+    let sorted_percent = match is_out_of_order(table) {
+        true => Some(SORTED_PERCENT),
         // Any order is good enough; but with a sort key only neighbours are put together.
-        sorted_percent: joins_small.then_some(0),
-        live_percent: has_deleted.then_some(LIVE_PERCENT),
+        false => joins_small.then_some(0),
+    };
+    (has_waste || joins_small || sorted_percent.is_some()).then_some(RewriteGoal {
+        sorted_percent,
+        live_percent: has_waste.then_some(LIVE_PERCENT),
         joins_small,
     })
 }
 
+/// Whether segments have many bytes of columns that are gone: dropped ones, and what ALTER TABLE needed.
+fn has_dropped_columns(table: &TableEntry) -> bool {
+    let is_there = |id| table.columns.iter().any(|column| column.id == id);
+    table.slices.iter().flatten().any(|segment| {
+        segment.row_count >= DELETED_ROWS_MIN
+            && is_more_than_the_rest(
+                dropped_bytes(segment, is_there),
+                segment.byte_count,
+                LIVE_PERCENT,
+            )
+    })
+}
+
+/// Whether a slice has many rows out of the order of the sort key, as far as the catalog knows.
+fn is_out_of_order(table: &TableEntry) -> bool {
+    table
+        .sorted_rows()
+        .into_iter()
+        .flatten()
+        .any(|rows| rows.all - rows.sorted >= UNSORTED_ROWS_MIN && !rows.reach(SORTED_PERCENT))
+}
+
 /// Gives way while queries run.
-fn pace(engine: &Arc<Engine>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+pub(super) fn pace(engine: &Arc<Engine>) -> Arc<dyn Fn() -> bool + Send + Sync> {
     let engine = Arc::downgrade(engine);
     Arc::new(move || {
         for _ in 0..PAUSES_MAX {
@@ -91,8 +155,40 @@ fn pace(engine: &Arc<Engine>) -> Arc<dyn Fn() -> bool + Send + Sync> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::TableColumn;
     use crate::statement::create_table::empty_entry as empty_table;
-    use storage::ids::{DeletionVectorId, SegmentId};
+    use sql::types::SqlType;
+    use storage::distinct_sketch::DistinctSketch;
+    use storage::ids::{ColumnId, DeletionVectorId};
+    use storage::predicate::Constant;
+    use storage::schema::EncodeName;
+    use storage::statistics::ColumnStatistics;
+
+    fn numbers(min: i64, max: i64) -> ColumnStatistics {
+        ColumnStatistics {
+            id: ColumnId(1),
+            min: Some(Constant::Int(min)),
+            max: Some(Constant::Int(max)),
+            null_count: 0,
+            has_nan: false,
+            has_trailing_blank: false,
+            distinct: DistinctSketch::new(),
+            uncompressed_bytes: 0,
+            encoded_bytes: 0,
+        }
+    }
+
+    fn key() -> TableColumn {
+        TableColumn {
+            id: ColumnId(1),
+            name: "key".to_owned(),
+            sql_type: SqlType::BigInt,
+            nullable: true,
+            default: None,
+            identity: None,
+            encode: EncodeName::Auto,
+        }
+    }
 
     fn table(segments: &[(u64, u64)]) -> TableEntry {
         let mut table = empty_table();
@@ -119,6 +215,47 @@ mod tests {
             }
         }
         table
+    }
+
+    #[test]
+    fn rows_out_of_order_are_sorted() {
+        let mut table = table(&[]);
+        table.columns.push(key());
+        table.sort_key = vec![0];
+        let mut add = |rows: u64, min: i64, max: i64| {
+            let id = SegmentId(table.slices[0].len() as u64 + 1);
+            let columns = vec![numbers(min, max)];
+            let info = SegmentInfo { id, fingerprint: 0, row_count: rows, byte_count: 0, columns };
+            table.slices[0].push(Arc::new(info));
+            goal(&table)
+        };
+        assert_eq!(add(1_000_000, 0, 100), None);
+        assert_eq!(add(1_000_000, 100, 200), None);
+        assert_eq!(add(400_000, 50, 150), None, "five sixths are in order");
+        let sorts = add(200_000, 0, 200).unwrap();
+        assert_eq!((sorts.sorted_percent, sorts.live_percent), (Some(SORTED_PERCENT), None));
+        table.sort_key.clear();
+        assert_eq!(goal(&table), None);
+    }
+
+    #[test]
+    fn columns_that_are_gone_are_cleared_away() {
+        let mut table = table(&[]);
+        table.columns.push(key());
+        let gone = ColumnStatistics { id: ColumnId(2), encoded_bytes: 30, ..numbers(1, 2) };
+        let kept = ColumnStatistics { encoded_bytes: 70, ..numbers(1, 2) };
+        let columns = vec![kept, gone];
+        let info = SegmentInfo {
+            id: SegmentId(1),
+            fingerprint: 0,
+            row_count: 20_000,
+            byte_count: 100,
+            columns,
+        };
+        table.slices[0].push(Arc::new(info));
+        assert_eq!(goal(&table).unwrap().live_percent, Some(LIVE_PERCENT));
+        table.columns.push(TableColumn { id: ColumnId(2), ..key() });
+        assert_eq!(goal(&table), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::create_table::{added_column, added_constraint, check_column_name, sort_columns};
+use super::data::cascade;
 use super::table_attributes::{dist_style, encoding, sort_key};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,14 +72,11 @@ fn drop(tokens: &mut Tokens<'_>) -> Result<TableChange> {
         tokens.take_word("column");
     }
     let name = tokens.name()?;
-    // Nothing depends on a column or a constraint but what goes with it.
-    if !tokens.take_word("cascade") {
-        tokens.take_word("restrict");
-    }
+    let cascade = cascade(tokens);
     Ok(if is_constraint {
-        TableChange::DropConstraint(name)
+        TableChange::DropConstraint { name, cascade }
     } else {
-        TableChange::DropColumn(name)
+        TableChange::DropColumn { name, cascade }
     })
 }
 

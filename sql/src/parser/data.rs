@@ -7,8 +7,8 @@ use super::tokens::Tokens;
 use super::{roles, users};
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{
-    Analyze, CreateSchema, DropSchema, DropTable, Insert, InsertSource, InsertValue, Statement,
-    Vacuum, VacuumMode,
+    Analyze, Comment, CommentedObject, CreateSchema, DropSchema, DropTable, Insert, InsertSource,
+    InsertValue, Statement, Vacuum, VacuumMode,
 };
 
 /// After INSERT.
@@ -85,6 +85,32 @@ pub(super) fn lock(tokens: &mut Tokens<'_>) -> Result<Statement> {
     Ok(Statement::Lock(tables))
 }
 
+/// After COMMENT.
+pub(super) fn comment(tokens: &mut Tokens<'_>) -> Result<Statement> {
+    tokens.expect_word("on")?;
+    let what = tokens.word()?;
+    let object = match what.as_str() {
+        "table" => CommentedObject::Table(tokens.table_name()?),
+        "column" => {
+            let (table, column) = tokens.column_name()?;
+            CommentedObject::Column(table, column)
+        }
+        "constraint" => {
+            let name = tokens.name()?;
+            tokens.expect_word("on")?;
+            CommentedObject::Constraint(name, tokens.table_name()?)
+        }
+        "database" => CommentedObject::Database(tokens.name()?),
+        "schema" => CommentedObject::Schema(tokens.name()?),
+        other => {
+            return Err(Error::not_supported(format!("COMMENT ON {}", other.to_ascii_uppercase())));
+        }
+    };
+    tokens.expect_word("is")?;
+    let text = if tokens.take_word("null") { None } else { Some(tokens.string()?) };
+    Ok(Statement::Comment(Comment { object, text }))
+}
+
 /// After DROP.
 pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let what = tokens.word()?;
@@ -109,7 +135,7 @@ pub(super) fn drop(tokens: &mut Tokens<'_>) -> Result<Statement> {
 }
 
 /// [CASCADE | RESTRICT]
-fn cascade(tokens: &mut Tokens<'_>) -> bool {
+pub(super) fn cascade(tokens: &mut Tokens<'_>) -> bool {
     let cascade = tokens.take_word("cascade");
     if !cascade {
         tokens.take_word("restrict");

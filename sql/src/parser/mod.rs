@@ -142,6 +142,7 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
         "truncate" => data::truncate(tokens),
         "lock" => data::lock(tokens),
         "create" => create(tokens),
+        "comment" => data::comment(tokens),
         "drop" => data::drop(tokens),
         "copy" => copy::copy(tokens),
         "explain" => explain(tokens),
@@ -177,9 +178,9 @@ fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
 /// Statements that Redshift or Postgres knows and we do not: refused by name. All else is a syntax
 /// error.
 fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
-    const KNOWN: [&str; 16] = [
-        "unload", "comment", "lock", "call", "use", "move", "listen", "notify", "unlisten", "do",
-        "refresh", "import", "attach", "detach", "describe", "reindex",
+    const KNOWN: [&str; 15] = [
+        "unload", "lock", "call", "use", "move", "listen", "notify", "unlisten", "do", "refresh",
+        "import", "attach", "detach", "describe", "reindex",
     ];
     if KNOWN.contains(&word) {
         Error::not_supported(word.to_ascii_uppercase())

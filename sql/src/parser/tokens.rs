@@ -220,16 +220,27 @@ impl Tokens<'_> {
         Ok(items)
     }
 
+    /// The name of a column with that of its table before it.
+    pub(super) fn column_name(&mut self) -> Result<(TableName, String)> {
+        let (mut parts, mut last) = (Vec::new(), self.name()?);
+        while self.take(&Token::Period) {
+            parts.push(std::mem::replace(&mut last, self.name()?));
+        }
+        if parts.is_empty() {
+            return Err(Error::syntax("column name must be qualified"));
+        }
+        Ok((table_name(parts)?, last))
+    }
+
     /// Takes a string literal.
     pub(super) fn string(&mut self) -> Result<String> {
-        match &self.parser.peek_token_ref().token {
-            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => {
-                let text = text.clone();
-                self.parser.advance_token();
-                Ok(text)
-            }
-            _ => Err(self.unexpected()),
-        }
+        let text = match &self.parser.peek_token_ref().token {
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text.clone(),
+            Token::DollarQuotedString(quoted) => quoted.value.clone(),
+            _ => return Err(self.unexpected()),
+        };
+        self.parser.advance_token();
+        Ok(text)
     }
 
     pub(super) fn peek_string(&self) -> bool {

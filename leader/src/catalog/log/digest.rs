@@ -26,7 +26,7 @@ INSERT INTO digests VALUES (0, x'');
 pub(super) const WRITE: &str = "UPDATE digests SET value = ?1";
 
 /// The tables, in the order of their digests. The definitions of all tables come first.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "sqlite_master",
     "meta",
     "commit_record",
@@ -39,7 +39,10 @@ const TABLES: [&str; 12] = [
     "groups",
     "parameters",
     "roles",
+    "comments",
 ];
+/// How many of them format 6 has.
+const TABLES_OF_FORMAT_6: usize = 12;
 /// Tables before this one change only with the format of the file.
 const FIRST_WITH_ROWS: usize = 1;
 
@@ -73,8 +76,13 @@ struct Sums([Digest; TABLES.len()]);
 
 impl Sums {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(TABLES.len() * DIGEST_BYTES + CHECKSUM_BYTES);
-        for Digest { rows, sum } in &self.0 {
+        self.first_to_bytes(TABLES.len())
+    }
+
+    /// The digests of the first so many tables.
+    fn first_to_bytes(&self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count * DIGEST_BYTES + CHECKSUM_BYTES);
+        for Digest { rows, sum } in &self.0[..count] {
             bytes.extend_from_slice(&rows.to_le_bytes());
             bytes.extend_from_slice(&sum.to_le_bytes());
         }
@@ -82,10 +90,11 @@ impl Sums {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// The digests of so many tables.
+    fn from_bytes(bytes: &[u8], count: usize) -> Option<Self> {
         let (digests, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
         if xxh3_64(digests) != u64::from_le_bytes(*checksum)
-            || digests.len() != TABLES.len() * DIGEST_BYTES
+            || digests.len() != count * DIGEST_BYTES
         {
             return None;
         }
@@ -100,10 +109,10 @@ impl Sums {
         Some(sums)
     }
 
-    /// Of all rows that are there.
-    fn of(connection: &Connection) -> Result<Self> {
+    /// Of all rows that are there in the first so many tables.
+    fn of(connection: &Connection, count: usize) -> Result<Self> {
         let mut sums = Self::default();
-        for (table, name) in TABLES.iter().enumerate() {
+        for (table, name) in TABLES.iter().enumerate().take(count) {
             let sql = match table < FIRST_WITH_ROWS {
                 true => format!("SELECT type, name, tbl_name, sql FROM main.{name}"),
                 // The rows themselves, and not what an index says of them.
@@ -142,8 +151,14 @@ pub(super) struct Digests {
 impl Digests {
     /// Writes the digests of what is there, in a transaction that has just made the table of digests.
     pub(super) fn write_first(connection: &Connection) -> Result<()> {
-        connection.execute(WRITE, params![Sums::of(connection)?.to_bytes()])?;
+        let sums = Sums::of(connection, TABLES.len())?;
+        connection.execute(WRITE, params![sums.to_bytes()])?;
         Ok(())
+    }
+
+    /// Refuses a file of format 6 that does not hold what was written.
+    pub(super) fn check_format_6(connection: &Connection) -> Result<()> {
+        Self::check(connection, TABLES_OF_FORMAT_6).map(drop)
     }
 
     /// Keeps the digests from now on.
@@ -151,8 +166,16 @@ impl Digests {
     /// # Errors
     /// If what is there is not what was written.
     pub(super) fn open(connection: &Connection) -> Result<Self> {
-        let committed = read(connection)?;
-        let found = Sums::of(connection)?;
+        let committed = Self::check(connection, TABLES.len())?;
+        let seen = Arc::default();
+        watch(connection, &seen)?;
+        Ok(Self { committed, seen })
+    }
+
+    /// The digests of the first so many tables, if what is there is what was written.
+    fn check(connection: &Connection, count: usize) -> Result<Sums> {
+        let committed = read(connection, count)?;
+        let found = Sums::of(connection, count)?;
         let differing: Vec<&str> = (TABLES.iter().enumerate())
             .filter(|(table, _)| committed.0[*table] != found.0[*table])
             .map(|(_, name)| *name)
@@ -161,9 +184,7 @@ impl Digests {
             let text = format!("the rows of {} are not those written", differing.join(", "));
             return Err(Error::CatalogDamaged(text));
         }
-        let seen = Arc::default();
-        watch(connection, &seen)?;
-        Ok(Self { committed, seen })
+        Ok(committed)
     }
 
     /// A transaction begins.
@@ -183,10 +204,10 @@ impl Digests {
     }
 }
 
-fn read(connection: &Connection) -> Result<Sums> {
+fn read(connection: &Connection, count: usize) -> Result<Sums> {
     let damaged = || Error::CatalogDamaged("the digests of its tables do not fit".into());
     let bytes: Vec<u8> = connection.query_row("SELECT value FROM digests", [], |row| row.get(0))?;
-    Sums::from_bytes(&bytes).ok_or_else(damaged)
+    Sums::from_bytes(&bytes, count).ok_or_else(damaged)
 }
 
 /// Has every change of a row noted.
@@ -258,6 +279,7 @@ fn put(buffer: &mut Vec<u8>, value: ValueRef<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::log::CatalogLog;
 
     /// A catalog's tables with whatever columns; the digests are of names only.
     fn connection() -> Connection {
@@ -293,7 +315,11 @@ mod tests {
             "DELETE FROM tables",
         ] {
             connection.execute_batch(sql).unwrap();
-            assert_eq!(digests.seen.lock().sums, Sums::of(&connection).unwrap(), "{sql}");
+            assert_eq!(
+                digests.seen.lock().sums,
+                Sums::of(&connection, TABLES.len()).unwrap(),
+                "{sql}"
+            );
         }
         assert!(digests.changed().is_some());
     }
@@ -317,13 +343,38 @@ mod tests {
         let mut sums = Sums::default();
         sums.0[3].add(77);
         let bytes = sums.to_bytes();
-        assert_eq!(Sums::from_bytes(&bytes), Some(sums));
+        assert_eq!(Sums::from_bytes(&bytes, TABLES.len()), Some(sums));
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Sums::from_bytes(&flipped), None, "bit {bit}");
+            assert_eq!(Sums::from_bytes(&flipped, TABLES.len()), None, "bit {bit}");
         }
-        assert_eq!(Sums::from_bytes(&bytes[1..]), None);
-        assert_eq!(Sums::from_bytes(&[]), None);
+        assert_eq!(Sums::from_bytes(&bytes[1..], TABLES.len()), None);
+        assert_eq!(Sums::from_bytes(&[], TABLES.len()), None);
+    }
+    /// A catalog as format 6 has it.
+    fn make_format_6(path: &std::path::Path) -> Connection {
+        drop(CatalogLog::open(path).unwrap());
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch("DROP TABLE comments; UPDATE meta SET value = 6 WHERE name = 'format'")
+            .unwrap();
+        let sums = Sums::of(&connection, TABLES_OF_FORMAT_6).unwrap();
+        connection.execute(WRITE, params![sums.first_to_bytes(TABLES_OF_FORMAT_6)]).unwrap();
+        connection
+    }
+
+    #[test]
+    fn a_file_of_format_6_is_checked_before_it_is_upgraded() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sound.sqlite");
+        drop(make_format_6(&path));
+        assert_eq!(CatalogLog::open(&path).unwrap().problems(), Vec::<String>::new());
+        let path = directory.path().join("damaged.sqlite");
+        let connection = make_format_6(&path);
+        connection.execute_batch("UPDATE meta SET value = 9 WHERE name = 'next_xid'").unwrap();
+        drop(connection);
+        let error = CatalogLog::open(&path).unwrap_err().to_string();
+        assert!(error.contains("the rows of meta are not those written"), "{error}");
     }
 }

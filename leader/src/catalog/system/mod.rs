@@ -9,6 +9,7 @@
 //! has as well.
 
 mod column;
+mod comment;
 mod function;
 mod live;
 mod provider;

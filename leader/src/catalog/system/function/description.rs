@@ -1,4 +1,4 @@
-//! Comments on objects. COMMENT is not supported, so that nothing has one.
+//! Comments on objects.
 
 use datafusion::error::Result;
 
@@ -6,14 +6,41 @@ use super::Argument::{Int, Text};
 use super::{SystemFunction, strict};
 use crate::catalog::system::SystemCatalog;
 use crate::catalog::system::column::Kind;
+use crate::catalog::system::comment::{Class, Description};
 use crate::catalog::system::value::Value;
 
 pub(super) const FUNCTIONS: &[SystemFunction] = &[
-    strict("obj_description", &[&[Int], &[Int, Text]], Kind::Text, no_comment),
-    strict("col_description", &[&[Int, Int]], Kind::Text, no_comment),
-    strict("shobj_description", &[&[Int, Text]], Kind::Text, no_comment),
+    strict("obj_description", &[&[Int], &[Int, Text]], Kind::Text, of_object),
+    strict("col_description", &[&[Int, Int]], Kind::Text, of_column),
+    strict("shobj_description", &[&[Int, Text]], Kind::Text, of_object),
 ];
 
-fn no_comment(_catalog: &SystemCatalog, _arguments: &[Value]) -> Result<Value> {
-    Ok(Value::Null)
+/// (number, name of the system table of such objects)
+fn of_object(catalog: &SystemCatalog, arguments: &[Value]) -> Result<Value> {
+    Ok(find(catalog, |known| {
+        let is_class = match arguments.get(1) {
+            Some(Value::Text(class)) => *class == known.class.name(),
+            _ => true,
+        };
+        is_class && known.part == 0 && is(arguments.first(), known.oid)
+    }))
+}
+
+/// (number of the table, position of the column)
+fn of_column(catalog: &SystemCatalog, arguments: &[Value]) -> Result<Value> {
+    Ok(find(catalog, |known| {
+        known.class == Class::Relation
+            && known.part > 0
+            && is(arguments.first(), known.oid)
+            && is(arguments.get(1), known.part)
+    }))
+}
+
+fn is(argument: Option<&Value>, number: u32) -> bool {
+    argument.and_then(Value::as_int) == Some(number.into())
+}
+
+fn find(catalog: &SystemCatalog, is_wanted: impl Fn(&Description<'_>) -> bool) -> Value {
+    let found = catalog.descriptions().find(|known| is_wanted(known));
+    found.map_or(Value::Null, |known| known.text.to_owned().into())
 }

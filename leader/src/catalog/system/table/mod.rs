@@ -65,6 +65,7 @@ mod svl_query_metrics_summary;
 mod svl_query_queue_info;
 mod svv_role_grants;
 mod svv_roles;
+mod svv_table_info;
 mod svv_transactions;
 mod svv_user_grants;
 
@@ -90,7 +91,7 @@ pub(crate) struct SystemTable {
 /// Where numbers of relations begin that PostgreSQL numbers anew in each cluster.
 const OWN_OIDS: u32 = 12_000;
 
-static TABLES: [&SystemTable; 63] = [
+static TABLES: [&SystemTable; 64] = [
     &pg_am::TABLE,
     &pg_attrdef::TABLE,
     &pg_attribute::TABLE,
@@ -152,6 +153,7 @@ static TABLES: [&SystemTable; 63] = [
     &svl_query_queue_info::TABLE,
     &svv_role_grants::TABLE,
     &svv_roles::TABLE,
+    &svv_table_info::TABLE,
     &svv_transactions::TABLE,
     &svv_user_grants::TABLE,
 ];
@@ -167,7 +169,7 @@ pub(super) fn find(name: &str) -> Option<&'static SystemTable> {
 }
 
 /// Tables that only superusers read: as in Redshift, and one that names files of the server.
-static FOR_SUPERUSERS: [&str; 8] = [
+static FOR_SUPERUSERS: [&str; 9] = [
     "stl_tr_conflict",
     "stv_blueshift_damage",
     "stv_locks",
@@ -176,6 +178,7 @@ static FOR_SUPERUSERS: [&str; 8] = [
     "stv_wlm_classification_config",
     "stv_wlm_qmr_config",
     "svl_query_queue_info",
+    "svv_table_info",
 ];
 
 /// Whether only superusers read the table of that name.
