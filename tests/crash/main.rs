@@ -8,7 +8,7 @@
 //! BLUESHIFT_CRASH_CUTS      power cuts of the disk of all processes (36)
 //! BLUESHIFT_CRASH_NODES     nodes of the clusters, comma-separated (1,2)
 //! BLUESHIFT_CRASH_FAILURES  failures after which the run ends (5)
-//! BLUESHIFT_TEST_SEED       repeats a run as far as chance allows
+//! BLUESHIFT_SEED            repeats a run as far as chance allows
 //! BLUESHIFT_BINARY          the server, built with the feature `faults`
 //! ```
 //!
@@ -86,7 +86,7 @@ async fn run() -> Tally {
     let nodes = std::env::var("BLUESHIFT_CRASH_NODES").unwrap_or_else(|_| "1,2".to_owned());
     let nodes: Vec<usize> = nodes.split(',').map(|count| count.parse().unwrap()).collect();
     let seed = wanted_seed();
-    println!("seed {seed}: set BLUESHIFT_TEST_SEED to repeat");
+    println!("seed {seed}: set BLUESHIFT_SEED to repeat");
     let mut random = StdRng::seed_from_u64(seed);
     let store = ObjectStore::start().await;
     for (at, text) in model::objects().into_iter().enumerate() {
@@ -138,7 +138,7 @@ async fn run() -> Tally {
 }
 
 fn wanted_seed() -> u64 {
-    match std::env::var("BLUESHIFT_TEST_SEED") {
+    match std::env::var("BLUESHIFT_SEED") {
         Ok(text) => text.parse().unwrap(),
         Err(_) => rand::rng().next_u64(),
     }

@@ -56,11 +56,11 @@ async fn fifty_kills_during_copy_lose_nothing_and_leave_nothing_half_done() {
 
 /// Random numbers whose seed is printed and can be set.
 pub(crate) fn seeded() -> StdRng {
-    let seed = match std::env::var("BLUESHIFT_TEST_SEED") {
+    let seed = match std::env::var("BLUESHIFT_SEED") {
         Ok(text) => text.parse().unwrap(),
         Err(_) => rand::rng().next_u64(),
     };
-    eprintln!("seed {seed}: set BLUESHIFT_TEST_SEED to repeat");
+    eprintln!("seed {seed}: set BLUESHIFT_SEED to repeat");
     StdRng::seed_from_u64(seed)
 }
 

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Truncate = 4,
     Remove = 5,
     MakeDirectory = 6,
+    Read = 7,
 }
 
 /// What a call fails with.
@@ -40,12 +41,14 @@ pub(crate) enum Failure {
 pub(crate) enum Mode {
     /// The nth call.
     Once,
-    /// All from the nth on.
+    /// All from the nth on; with ENOSPC, of later opens those that make a file.
     Sticky,
     /// Half of the nth is done, and the next one fails.
     Short,
     /// Half of the nth is done, and all after it fail.
     StickyShort,
+    /// As `Sticky`, in the process only in which the nth failed: the disk of one node.
+    StickyThere,
 }
 
 /// What fails.
@@ -66,7 +69,7 @@ pub(crate) struct Case {
     pub(crate) nth: u64,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 8] = [
     Kind::Open,
     Kind::Write,
     Kind::Sync,
@@ -74,6 +77,7 @@ pub(crate) const KINDS: [Kind; 7] = [
     Kind::Truncate,
     Kind::Remove,
     Kind::MakeDirectory,
+    Kind::Read,
 ];
 
 /// All series of cases: a place and a fault each.
@@ -81,7 +85,8 @@ pub(crate) fn all_series() -> Vec<(Place, Fault)> {
     let mut series = Vec::new();
     for place in [Place::First, Place::One, Place::Two] {
         for kind in KINDS {
-            for (failure, mode) in ways(kind) {
+            let there = if place == Place::Two { ways_there(kind) } else { vec![] };
+            for (failure, mode) in ways(kind).into_iter().chain(there) {
                 series.push((place, Fault::File(kind, failure, mode)));
             }
         }
@@ -96,63 +101,52 @@ pub(crate) fn all_series() -> Vec<(Place, Fault)> {
 
 /// All ways in which calls of a kind are let fail.
 fn ways(kind: Kind) -> Vec<(Failure, Mode)> {
-    let mut ways = vec![(Failure::Eio, Mode::Once), (Failure::Enospc, Mode::Once)];
+    use {Failure::*, Mode::*};
     match kind {
-        Kind::Write => {
-            ways.push((Failure::Enospc, Mode::Sticky));
-            ways.push((Failure::Enospc, Mode::Short));
-            ways.push((Failure::Enospc, Mode::StickyShort));
-        }
-        Kind::Open | Kind::Sync | Kind::Rename | Kind::MakeDirectory => {
-            ways.push((Failure::Enospc, Mode::Sticky));
+        Kind::Open => vec![(Eio, Once), (Enospc, Once), (Eio, Sticky), (Enospc, Sticky)],
+        Kind::Write => vec![
+            (Eio, Once),
+            (Enospc, Once),
+            (Enospc, Sticky),
+            (Enospc, Short),
+            (Enospc, StickyShort),
+        ],
+        Kind::Sync | Kind::Rename | Kind::MakeDirectory => {
+            vec![(Eio, Once), (Enospc, Once), (Enospc, Sticky)]
         }
         // They need no space.
-        Kind::Truncate | Kind::Remove => {}
+        Kind::Truncate | Kind::Remove => vec![(Eio, Once), (Enospc, Once)],
+        Kind::Read => vec![(Eio, Once), (Eio, Sticky)],
     }
-    ways
 }
 
-/// It is not known whether the transaction was committed.
-pub(crate) const UNKNOWN: &str = "08007";
-/// A sync has failed.
-pub(crate) const SYNC_FAILED: &str = "58000";
+/// And those on one node of several.
+fn ways_there(kind: Kind) -> Vec<(Failure, Mode)> {
+    match kind {
+        Kind::Open | Kind::Read => vec![(Failure::Eio, Mode::StickyThere)],
+        Kind::Write => vec![(Failure::Enospc, Mode::StickyThere)],
+        // Its disk is given up after the first.
+        Kind::Sync => vec![],
+        Kind::Rename | Kind::Truncate | Kind::Remove | Kind::MakeDirectory => vec![],
+    }
+}
 
 impl Case {
+    /// Nothing fails.
+    pub(crate) fn of_nothing(place: Place) -> Case {
+        Case { place, fault: Fault::Nothing, nth: 0 }
+    }
+
     /// Whether calls go on failing until the harness ends it.
     pub(crate) fn is_sticky(&self) -> bool {
-        matches!(self.fault, Fault::File(_, _, Mode::Sticky | Mode::StickyShort))
-    }
-
-    pub(crate) fn is_sync(&self) -> bool {
-        matches!(self.fault, Fault::File(Kind::Sync, ..))
-    }
-
-    /// Whether a sync that fails ends all writes: where there is no other node that has the rows.
-    pub(crate) fn fences(&self) -> bool {
-        self.is_sync() && self.place != Place::Two
+        matches!(
+            self.fault,
+            Fault::File(_, _, Mode::Sticky | Mode::StickyShort | Mode::StickyThere)
+        )
     }
 
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.fault, Fault::File(..))
-    }
-
-    /// Whether a statement may fail so where this call has failed: the disk is full (53100), the disk
-    /// fails (58030), what is on it is not known (58000, and 08007 of a commit). Where a node is
-    /// gone over it, a cluster says so too.
-    pub(crate) fn is_code(&self, code: &str) -> bool {
-        let of_disk: &[&str] = match self.fault {
-            Fault::Nothing | Fault::Message(..) => &[],
-            Fault::File(Kind::Sync, ..) => &[SYNC_FAILED, "58030", "53100", UNKNOWN],
-            // A file that is opened to be read needs no space: a disk that says so is broken.
-            Fault::File(Kind::Open, Failure::Enospc, _) => &["53100", "58030"],
-            Fault::File(_, Failure::Enospc, _) => &["53100"],
-            Fault::File(_, Failure::Eio, _) => &["58030", SYNC_FAILED, UNKNOWN],
-        };
-        let of_cluster: &[&str] = match (self.place, self.fault) {
-            (Place::First | Place::One, _) | (_, Fault::Nothing) => &[],
-            (Place::Two, _) => &["58030", "08006", "57P03"],
-        };
-        of_disk.contains(&code) || of_cluster.contains(&code)
     }
 
     /// The name without the number.
@@ -194,6 +188,7 @@ impl Kind {
             Kind::Truncate => "truncate",
             Kind::Remove => "remove",
             Kind::MakeDirectory => "mkdir",
+            Kind::Read => "read",
         }
     }
 }
@@ -222,6 +217,7 @@ impl Mode {
             Mode::Sticky => "sticky",
             Mode::Short => "short",
             Mode::StickyShort => "sticky_short",
+            Mode::StickyThere => "sticky_there",
         }
     }
 }

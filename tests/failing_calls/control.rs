@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use faults::{Call, Moment};
 
 use crate::case::{Case, Fault, Kind, Mode};
+use crate::codes::FailedCall;
 
 const PAGE_BYTES: usize = 4096;
 /// Where the calls' page says which call failed first.
@@ -91,6 +92,7 @@ impl Control {
                     Mode::Sticky => 2,
                     Mode::Short => 3,
                     Mode::StickyShort => 4,
+                    Mode::StickyThere => 5,
                 };
                 self.calls.set(MODE, mode);
             }
@@ -117,10 +119,21 @@ impl Control {
         self.messages.word(MESSAGE_COUNTS + 2 * number(call) + Moment::Before as u64)
     }
 
+    /// How many calls of the case's kind, or messages at its moment, there were.
+    pub(crate) fn count_of(&self, case: &Case) -> u64 {
+        match case.fault {
+            Fault::Nothing => 0,
+            Fault::File(kind, ..) => self.count(kind),
+            Fault::Message(call, moment) => {
+                self.messages.word(MESSAGE_COUNTS + 2 * number(call) + moment as u64)
+            }
+        }
+    }
+
     /// The first call that failed, if one has.
-    pub(crate) fn failed(&self, case: &Case) -> Option<String> {
+    pub(crate) fn failed(&self, case: &Case) -> Option<FailedCall> {
         if let Fault::Message(call, _) = case.fault {
-            return (self.messages.word(LOST) > 0).then(|| call.name().to_owned());
+            return (self.messages.word(LOST) > 0).then(|| FailedCall(call.name().to_owned()));
         }
         if self.calls.word(FAILED) == 0 {
             return None;
@@ -128,7 +141,7 @@ impl Control {
         let mut text = [0; TEXT_BYTES];
         self.calls.file.read_exact_at(&mut text, TEXT_AT).unwrap();
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(TEXT_BYTES);
-        Some(String::from_utf8_lossy(&text[..end]).into_owned())
+        Some(FailedCall(String::from_utf8_lossy(&text[..end]).into_owned()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use faults::Call;
 use tempfile::TempDir;
 
-use crate::case::{Case, Fault, KINDS, Kind, Place};
+use crate::case::{Case, KINDS, Kind, Place};
 use crate::control::Control;
 use crate::model::Model;
 use crate::object_store::ObjectStore;
@@ -18,7 +18,7 @@ use crate::session::Session;
 /// How much of a server's log is shown of a run that failed.
 const LOG_LINES: usize = 5;
 
-/// What all runs share.
+/// What runs one after the other share, and runs at the same time do not.
 pub(crate) struct Bench {
     directory: TempDir,
     objects: ObjectStore,
@@ -29,19 +29,29 @@ pub(crate) struct Bench {
     library: PathBuf,
     /// Prepared directories and what is in them.
     prepared: Vec<(Place, Model)>,
+    says_counts: bool,
 }
 
 /// How a run ended.
 pub(crate) enum Verdict {
-    Passed,
+    /// With the codes that statements were refused with.
+    Passed(Vec<String>),
     /// What was wrong.
     Failed(String),
-    /// There was no such call.
-    NotReached,
+    /// There was no such call, only so many.
+    NotReached(u64),
+}
+
+/// What a run has found.
+#[derive(Default)]
+struct Findings {
+    problems: Vec<String>,
+    codes: Vec<String>,
 }
 
 impl Bench {
-    pub(crate) async fn new() -> Bench {
+    /// `says_counts`: prints how many calls a run makes.
+    pub(crate) async fn new(says_counts: bool) -> Bench {
         let directory = tempfile::Builder::new().prefix("blueshift-calls-").tempdir().unwrap();
         let objects = ObjectStore::start().await;
         objects.put("t.csv", scenario::object());
@@ -53,12 +63,16 @@ impl Bench {
         assert!(library.is_file(), "the library is not there: {}", library.display());
         let binary_with_faults = variable("BLUESHIFT_BINARY_WITH_FAULTS");
         let prepared = Vec::new();
-        Bench { directory, objects, control, binary, binary_with_faults, library, prepared }
-    }
-
-    /// Whether messages can be lost.
-    pub(crate) fn has_messages(&self) -> bool {
-        self.binary_with_faults.is_some()
+        Bench {
+            directory,
+            objects,
+            control,
+            binary,
+            binary_with_faults,
+            library,
+            prepared,
+            says_counts,
+        }
     }
 
     /// Runs the scenario with a call failing, and judges.
@@ -68,22 +82,23 @@ impl Bench {
         // A log of its own for each run.
         std::fs::write(&setup.log, "").unwrap();
         self.control.arm(case);
-        let mut problems = Vec::new();
-        let models = self.with_failures(case, &setup, model, &mut problems).await;
-        let failed = self.control.failed(case);
+        let mut findings = Findings::default();
+        let models = self.with_failures(case, &setup, model, &mut findings).await;
+        let Findings { mut problems, codes } = findings;
+        let (failed, calls) = (self.control.failed(case), self.control.count_of(case));
         let log_with_failures = setup.log_text();
         self.control.disarm();
         if problems.is_empty() {
-            self.without_failures(case, models, &mut problems).await;
+            self.without_failures(case.place, models, &mut problems).await;
         }
         if log_with_failures.contains("panicked at") {
             problems.push("a panic".to_owned());
         }
         match (failed, problems.is_empty()) {
-            (None, true) => Verdict::NotReached,
-            (Some(_), true) => Verdict::Passed,
+            (None, true) => Verdict::NotReached(calls),
+            (Some(_), true) => Verdict::Passed(codes),
             (call, false) => {
-                let call = call.unwrap_or_else(|| "no call".to_owned());
+                let call = call.map_or_else(|| "no call".to_owned(), |call| call.to_string());
                 let log = loud_lines(&setup.log_text());
                 Verdict::Failed(format!("{call}\n    {}\n{log}", problems.join("\n    ")))
             }
@@ -96,9 +111,10 @@ impl Bench {
         case: &Case,
         setup: &Setup,
         model: Model,
-        problems: &mut Vec<String>,
+        findings: &mut Findings,
     ) -> Vec<Model> {
-        let mut server = match setup.start() {
+        let problems = &mut findings.problems;
+        let server = match setup.start() {
             Started::Ready(server) => server,
             Started::Hung => {
                 problems.push("hang: the start".to_owned());
@@ -112,24 +128,28 @@ impl Bench {
                 return vec![model];
             }
         };
-        let mut session = Session::new(case, vec![model]);
-        session.run(&mut server, &self.steps(case.place)).await;
-        if case.is_sticky() && session.problems.is_empty() && server.ended().is_none() {
-            self.after_sticky(case, &mut session, &mut server).await;
+        let mut session = Session::new(case, &self.control, server, vec![model]);
+        session.run(&self.steps(case.place)).await;
+        if session.problems.is_empty() && session.server.ended().is_none() {
+            self.after_failures(case, &mut session).await;
         }
         problems.append(&mut session.problems);
-        self.stop(case, server, setup, problems);
-        session.after_restart()
+        findings.codes.extend(session.failures.iter().map(|refusal| refusal.code.clone()));
+        let models = session.after_restart();
+        self.stop(case, session.server, setup, &mut findings.problems);
+        models
     }
 
-    /// The disk has space again: the server takes writes, unless a sync has failed.
-    async fn after_sticky(&self, case: &Case, session: &mut Session<'_>, server: &mut Server) {
+    /// Nothing fails any more: the server takes writes, unless a sync has failed.
+    async fn after_failures(&self, case: &Case, session: &mut Session<'_>) {
         self.control.disarm();
         let before = session.failures.len();
-        session.run(server, &afterwards(case.place)).await;
-        if !case.is_sync() && case.place != Place::Two && session.failures.len() > before {
-            let text = session.failures[before..].join("; ");
-            session.problems.push(format!("space is there again, and no write is taken: {text}"));
+        session.run(&afterwards(case.place)).await;
+        let refused = &session.failures[before..];
+        if !refused.is_empty() && !session.must_be_fenced() && !case.closes_all_nodes() {
+            let texts: Vec<&str> = refused.iter().map(|refusal| refusal.text.as_str()).collect();
+            let text = format!("nothing fails any more, and no write is taken: {texts:?}");
+            session.problems.push(text);
         }
     }
 
@@ -142,34 +162,36 @@ impl Bench {
         }
         match server.stop() {
             None => problems.push("hang: the stop".to_owned()),
-            Some(status) if status.code().is_none() => {
-                problems.push(format!("ended by a signal: {status}"));
+            Some(status) if status.success() => {}
+            Some(status) => {
+                if self.control.failed(case).is_none() {
+                    problems.push("a stop that fails, and no call has failed".to_owned());
+                }
+                check_end(status, &setup.log_text(), problems);
             }
-            Some(_) => {}
         }
     }
 
     /// Starts again without failures: all that was acknowledged is there and nothing else, writes are
     /// taken, and nothing is damaged.
-    async fn without_failures(&self, case: &Case, models: Vec<Model>, problems: &mut Vec<String>) {
-        let setup = self.setup(case.place);
-        let mut server = match setup.start() {
+    async fn without_failures(&self, place: Place, models: Vec<Model>, problems: &mut Vec<String>) {
+        let setup = self.setup(place);
+        let server = match setup.start() {
             Started::Ready(server) => server,
             Started::Hung => return problems.push("hang: the start without failures".to_owned()),
             Started::Ended(status) => {
                 return problems.push(format!("does not start again: {status}"));
             }
         };
-        let mut session = Session::new(case, models);
-        session.run(&mut server, &afterwards(case.place)).await;
-        if !session.failures.is_empty() {
-            session.problems.push(format!("after a restart: {}", session.failures.join("; ")));
-        }
-        if case.place == Place::Two && session.problems.is_empty() {
+        let nothing_fails = Case::of_nothing(place);
+        self.control.arm(&nothing_fails);
+        let mut session = Session::new(&nothing_fails, &self.control, server, models);
+        session.run(&afterwards(place)).await;
+        if place == Place::Two && session.problems.is_empty() {
             session.wait_for_copies().await;
         }
-        problems.append(&mut session.problems);
-        match server.stop() {
+        problems.extend(session.problems.drain(..).map(|text| format!("after a restart: {text}")));
+        match session.server.stop() {
             None => problems.push("hang: the stop without failures".to_owned()),
             Some(status) if !status.success() => {
                 problems.push(format!("the stop without failures: {status}"));
@@ -208,17 +230,18 @@ impl Bench {
             return model.clone();
         }
         remove_folder(&data);
-        let nothing_fails = Case { place, fault: Fault::Nothing, nth: 0 };
+        let nothing_fails = Case::of_nothing(place);
         self.control.arm(&nothing_fails);
-        let Started::Ready(mut server) = self.setup(place).start() else {
+        let Started::Ready(server) = self.setup(place).start() else {
             panic!("no start: {}", self.setup(place).log_text())
         };
-        let mut session = Session::new(&nothing_fails, vec![Model::default()]);
-        session.run(&mut server, &scenario::preparation()).await;
-        assert_eq!((session.problems, session.failures), (vec![], vec![]), "the preparation");
-        assert!(server.stop().is_some_and(|status| status.success()), "a clean stop");
-        copy_folder(&data, &kept);
+        let models = vec![Model::default()];
+        let mut session = Session::new(&nothing_fails, &self.control, server, models);
+        session.run(&scenario::preparation()).await;
+        assert_eq!(session.problems, Vec::<String>::new(), "the preparation");
         let model = session.models.remove(0);
+        assert!(session.server.stop().is_some_and(|status| status.success()), "a clean stop");
+        copy_folder(&data, &kept);
         self.prepared.push((place, model.clone()));
         self.count_calls(place, &nothing_fails, &model).await;
         copy_folder(&kept, &data);
@@ -228,11 +251,16 @@ impl Bench {
     /// Runs the scenario without failures: it must be right as it is. Says how many calls it makes.
     async fn count_calls(&self, place: Place, nothing_fails: &Case, model: &Model) {
         self.control.arm(nothing_fails);
-        let mut problems = Vec::new();
+        let mut findings = Findings::default();
         let setup = self.setup_for(nothing_fails);
-        self.with_failures(nothing_fails, &setup, model.clone(), &mut problems).await;
+        self.with_failures(nothing_fails, &setup, model.clone(), &mut findings).await;
+        let problems = findings.problems;
         assert_eq!(problems, Vec::<String>::new(), "without failures: {}", setup.log_text());
         let counts = KINDS.map(|kind| format!("{kind:?} {}", self.control.count(kind)));
+        assert!(self.control.count(Kind::Write) > 0, "the library counts");
+        if !self.says_counts {
+            return;
+        }
         println!("calls of {place:?}: {}", counts.join(", "));
         if place == Place::Two && self.binary_with_faults.is_some() {
             let counts = Call::ALL.iter().map(|call| {
@@ -241,7 +269,6 @@ impl Bench {
             });
             println!("messages of {place:?}: {}", counts.collect::<Vec<_>>().join(", "));
         }
-        assert!(self.control.count(Kind::Write) > 0, "the library counts");
     }
 
     /// How a server runs whose calls may fail.

@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! word 0      mode: 0 none fails, 1 the nth call, 2 all from the nth on,
-//!             3 as 1 and 4 as 2, but half of the nth write is made and the next one fails
+//!             3 as 1 and 4 as 2, but half of the nth write is made and the next one fails;
+//!             with ENOSPC, of later opens only those that make a file;
+//!             5 as 2, but later calls fail in the process only in which the nth did
 //! word 1      kind of call, as below          word 2   n, from 1 on
 //! word 3      the error number                word 4   how many calls have failed
+//! word 5      the process in which it did, 0 if it was not reached
 //! word 8+k    calls of kind k since the harness last set it to 0
 //! byte 256..  the first call that failed: its name, a blank, the path; ended by a zero
 //! ```
@@ -26,6 +29,7 @@ const KIND: usize = 1;
 const NTH: usize = 2;
 const NUMBER: usize = 3;
 const FAILED: usize = 4;
+const PROCESS: usize = 5;
 const COUNTS: usize = 8;
 
 /// Kinds of calls; the number of each is its place in the page.
@@ -39,6 +43,7 @@ pub(crate) enum CallKind {
     Truncate = 4,
     Remove = 5,
     MakeDirectory = 6,
+    Read = 7,
 }
 
 /// What becomes of a call.
@@ -105,22 +110,32 @@ fn decide_call(kind: CallKind, takes_space: bool, name: &CStr, place: &Place<'_>
     if mode == 0 {
         return Decision::Pass;
     }
-    let (is_sticky, is_short) = (matches!(mode, 2 | 4), matches!(mode, 3 | 4));
+    let is_full = number == libc::ENOSPC;
+    let goes_on = match mode {
+        2 | 4 => true,
+        5 => word(PROCESS) == u64::from(std::process::id()),
+        _ => false,
+    };
     let decision = if word(KIND) == kind as u64 {
-        let past = count.saturating_sub(nth);
-        match (count >= nth, is_short, past) {
-            (false, ..) => Decision::Pass,
-            (true, true, 0) => Decision::Halve,
-            (true, true, 1) | (true, false, 0) => Decision::Fail(number),
-            (true, ..) if is_sticky => Decision::Fail(number),
-            (true, ..) => Decision::Pass,
+        match (count.checked_sub(nth), matches!(mode, 3 | 4)) {
+            (None, _) => Decision::Pass,
+            (Some(0), true) => Decision::Halve,
+            (Some(1), true) | (Some(0), false) => Decision::Fail(number),
+            // A full disk gives out what is on it.
+            _ if goes_on && (!is_full || takes_space || kind != CallKind::Open) => {
+                Decision::Fail(number)
+            }
+            _ => Decision::Pass,
         }
-    } else if takes_space && is_sticky && number == libc::ENOSPC && word(FAILED) > 0 {
-        // A full disk has no place for new names either.
+    } else if takes_space && goes_on && is_full && word(FAILED) > 0 {
+        // Nor has it a place for new names.
         Decision::Fail(number)
     } else {
         Decision::Pass
     };
+    if count == nth && word(KIND) == kind as u64 {
+        page.words[PROCESS].store(u64::from(std::process::id()), Ordering::SeqCst);
+    }
     if !matches!(decision, Decision::Pass) && page.words[FAILED].fetch_add(1, Ordering::SeqCst) == 0
     {
         note(page, name, place);

@@ -189,6 +189,29 @@ pub unsafe extern "C" fn closedir(directory: *mut DIR) -> c_int {
     next!(c"closedir" as fn(*mut DIR) -> c_int; directory)
 }
 
+/// Defines a function that reads an open file.
+macro_rules! on_read {
+    ($symbol:ident, $name:literal, ($($argument:ident: $type:ty),*)) => {
+        /// # Safety
+        /// As libc's.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $symbol(
+            descriptor: c_int, buffer: *mut c_void, count: size_t $(, $argument: $type)*
+        ) -> ssize_t {
+            if tracked::is_tracked(descriptor) {
+                let place = tracked::Place::Descriptor(descriptor);
+                fail_if_decided!(control::decide(CallKind::Read, $name, &place));
+            }
+            next!($name as fn(c_int, *mut c_void, size_t $(, $type)*) -> ssize_t;
+                  descriptor, buffer, count $(, $argument)*)
+        }
+    };
+}
+
+on_read!(read, c"read", ());
+on_read!(pread, c"pread", (offset: off_t));
+on_read!(pread64, c"pread64", (offset: off_t));
+
 /// Decides over a write and makes it, or half of it, by `write`.
 fn write_with(
     name: &'static CStr,

@@ -1,0 +1,89 @@
+//! What a client may be told of a call that has failed, by its kind, its error number and its file.
+
+use std::fmt;
+
+use crate::case::{Case, Failure, Fault, Kind, Mode, Place};
+
+/// The disk is full.
+pub(crate) const DISK_FULL: &str = "53100";
+/// The disk fails.
+pub(crate) const IO_ERROR: &str = "58030";
+/// A sync has failed, or the catalog could not be written: no write is taken any more.
+pub(crate) const SYNC_FAILED: &str = "58000";
+/// It is not known whether the transaction was committed.
+pub(crate) const UNKNOWN: &str = "08007";
+/// There is no such table.
+pub(crate) const UNDEFINED_TABLE: &str = "42P01";
+
+/// The call that failed first: its name and the path, or the name of the message.
+pub(crate) struct FailedCall(pub(crate) String);
+
+impl FailedCall {
+    /// Whether it was on a file of SQLite's.
+    fn is_of_catalog(&self) -> bool {
+        let file = self.0.rsplit('/').next().unwrap_or_default();
+        file.starts_with("catalog.sqlite")
+    }
+}
+
+impl fmt::Display for FailedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Case {
+    /// Whether no write may be taken from the call on: a sync has failed in the only place of the rows
+    /// or of the catalog.
+    pub(crate) fn fences(&self, call: &FailedCall) -> bool {
+        let is_only_place = self.place != Place::Two || call.is_of_catalog();
+        matches!(self.fault, Fault::File(Kind::Sync, ..)) && is_only_place
+    }
+
+    /// Whether no write may be taken after a statement was refused so: the catalog could not be written,
+    /// and not for want of space.
+    pub(crate) fn is_fence(&self, call: &FailedCall, code: &str) -> bool {
+        call.is_of_catalog() && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+    }
+
+    /// Whether a statement may be refused so over the call, `commits` says whether it would have
+    /// committed.
+    pub(crate) fn is_code(&self, call: &FailedCall, commits: bool, code: &str) -> bool {
+        let is_of_catalog = call.is_of_catalog();
+        let right: &[&str] = match self.fault {
+            Fault::Nothing => &[],
+            Fault::Message(..) => &[IO_ERROR],
+            Fault::File(Kind::Sync, ..) if is_of_catalog && commits => &[SYNC_FAILED, UNKNOWN],
+            Fault::File(Kind::Sync, ..) => &[SYNC_FAILED],
+            // SQLite does not say why it could not open a file.
+            Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog => &[IO_ERROR],
+            Fault::File(_, Failure::Enospc, _) => &[DISK_FULL],
+            Fault::File(_, Failure::Eio, _) => &[IO_ERROR],
+        };
+        right.contains(&code)
+    }
+
+    /// Whether a write may be refused so that comes after it is known that none may be taken.
+    pub(crate) fn is_code_of_fenced(&self, code: &str) -> bool {
+        // A disk that is full meanwhile may be met first.
+        let is_full = matches!(self.fault, Fault::File(_, Failure::Enospc, _)) && self.is_sticky();
+        code == SYNC_FAILED || is_full && code == DISK_FULL
+    }
+
+    /// Whether a read may meet the call itself.
+    pub(crate) fn is_of_reads(&self) -> bool {
+        matches!(self.fault, Fault::File(Kind::Open | Kind::Read, ..))
+    }
+
+    /// Whether reads of what is not in memory go on failing.
+    pub(crate) fn keeps_from_reading(&self) -> bool {
+        // On one node only, others have the rows.
+        matches!(self.fault, Fault::File(Kind::Open | Kind::Read, Failure::Eio, Mode::Sticky))
+    }
+
+    /// Whether both nodes have closed themselves, since neither can sync: nothing can be read then.
+    pub(crate) fn closes_all_nodes(&self) -> bool {
+        let is_sync = matches!(self.fault, Fault::File(Kind::Sync, ..));
+        self.place == Place::Two && is_sync && self.is_sticky()
+    }
+}
