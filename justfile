@@ -17,6 +17,17 @@ test:
 sim ARRIVALS="10000000":
     BLUESHIFT_SIM_ARRIVALS={{ARRIVALS}} cargo nextest run --release -p wlm --test sim --no-capture
 
+# Every bit of every file of a small database flipped, random ones of a larger one, and of two nodes that
+# heal them.
+flips FLIPS="10000" HEALED="400":
+    cargo nextest run -p storage -E 'test(/every_flipped_bit/)'
+    TMPDIR=/dev/shm BLUESHIFT_FLIPS=all cargo nextest run --release -p blueshift -p compute -p leader \
+        -p sql -p tpch --no-capture -E 'test(/every_(flip|flipped_bit|bit)_/)'
+    BLUESHIFT_FLIPS={{FLIPS}} BLUESHIFT_SEGMENTS=64 cargo nextest run --release -p blueshift -p compute \
+        -p leader -p sql -p tpch --no-capture -E 'test(random_flips_in_larger_files_are_found)'
+    BLUESHIFT_FLIPS={{HEALED}} cargo nextest run --release -p blueshift -p compute -p leader -p sql \
+        -p tpch --no-capture -E 'test(random_flips_are_healed_from_the_other_node)'
+
 # The .slt files whose path contains FILTER.
 slt FILTER="":
     cargo build --release

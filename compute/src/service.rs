@@ -49,6 +49,7 @@ use crate::placement;
 pub use catalog_copy::{CatalogCopy, CatalogPart, read_catalog_copy};
 pub use client::{Alive, CopyItem, KnownTable, NodeClient, OpenRequest};
 pub(crate) use copy::{copy_files, send_file};
+pub use membership::check_membership;
 
 /// A node may have less memory for queries than the leader takes it to have by one part in this many.
 const MEMORY_SLACK: u64 = 16;
@@ -353,8 +354,9 @@ impl NodeService {
         if membership.is_none_or(|own| own.cluster != open.cluster) {
             return Ok(());
         }
-        let copy = self.catalog_directory().read()?;
-        match copy.is_some_and(|copy| copy.last().1 > open.catalog_number) {
+        // By its names: a copy that is damaged says so too, and the leader sends another.
+        let last = self.catalog_directory().last_number()?;
+        match last.is_some_and(|last| last > open.catalog_number) {
             true => Err(OLDER_CATALOG.to_owned()),
             false => Ok(()),
         }

@@ -8,6 +8,9 @@
 //! compute         copy of the catalog, files    the copy, and the files by what it says
 //! ```
 //!
+//! Of several nodes also what says who belongs together: `epoch` of the leader, `membership` of each
+//! node, and the shape of a cluster that `start` has made.
+//!
 //! The catalog is read from a copy in a directory of its own: opening an SQLite file may write to
 //! it. Locks are shared ones, on lock files that are there: none is made.
 
@@ -25,12 +28,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use compute::layout::Layout;
-use compute::service::read_catalog_copy;
+use compute::service::{check_membership, read_catalog_copy};
 use storage::io::{Io, RealIo};
 
-use crate::cluster::supervisor;
+use crate::cluster::{epoch, supervisor};
 use crate::config::FileConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use catalog::{CatalogFile, differences};
 use files::{Holder, NodeReport};
 
@@ -84,6 +87,9 @@ impl Verify<'_> {
     /// A directory with the catalog, and perhaps with nodes.
     fn leader(&mut self, scratch: &Path) -> Result<()> {
         let data_dir = self.options.data_dir.as_path();
+        if let Err(error) = epoch::last(data_dir) {
+            self.damage(&format!("the leader's epoch: {}", chain(&error)))?;
+        }
         let mut file = match CatalogFile::read(data_dir, scratch)? {
             Ok(file) => file,
             Err(problems) => return self.catalog_is_damaged(&problems),
@@ -91,6 +97,7 @@ impl Verify<'_> {
         let slices = supervisor::slices_made_with(data_dir, 1)?.unwrap_or(1);
         let layout = file.layout(slices)?;
         self.line(&format!("catalog: {}", file.summary()))?;
+        self.shape(layout)?;
         let directory = |node| data_dir.join(format!("node{node}"));
         let directories: Vec<PathBuf> = (0..layout.nodes()).map(directory).collect();
         let is_apart = !directories.iter().any(|directory| directory.is_dir());
@@ -101,6 +108,7 @@ impl Verify<'_> {
         let mut reports = Vec::new();
         for (node, directory) in directories.iter().enumerate() {
             locks.push(lock_for_reading(directory)?);
+            self.membership(&format!("node {node}"), directory)?;
             let holder = self.holder(node, layout);
             reports.push(self.inspect(&file, Some(node), directory, holder));
         }
@@ -114,6 +122,7 @@ impl Verify<'_> {
     /// The directory of one of several nodes, by its copy of the catalog.
     fn compute(&mut self, scratch: &Path) -> Result<()> {
         let data_dir = self.options.data_dir.as_path();
+        self.membership("the node", data_dir)?;
         let copy = match read_catalog_copy(self.io.as_ref(), data_dir) {
             Ok(Some(copy)) => copy,
             Ok(None) => {
@@ -136,6 +145,29 @@ impl Verify<'_> {
         let holder = node.map_or(Holder::Unknown(layout), |node| self.holder(node, layout));
         let report = self.inspect(&file, node, data_dir, holder);
         self.reports(&file, &[report])
+    }
+
+    /// What a node remembers of its cluster and its last leader.
+    fn membership(&mut self, node: &str, directory: &Path) -> Result<()> {
+        match check_membership(self.io.as_ref(), directory) {
+            Ok(()) => Ok(()),
+            Err(problem) => self.damage(&format!("{node}: membership: {problem}")),
+        }
+    }
+
+    /// The shape of a cluster that `start` has made, against that of the catalog.
+    fn shape(&mut self, layout: Layout) -> Result<()> {
+        let own = (layout.nodes(), layout.slices_per_node());
+        match supervisor::shape_made_with(&self.options.data_dir) {
+            Ok(None) => Ok(()),
+            Ok(Some(shape)) if shape == own => Ok(()),
+            Ok(Some((nodes, slices))) => self.damage(&format!(
+                "the shape of the cluster: {nodes} nodes with {slices} slices each, and in the catalog \
+                 {} with {}",
+                own.0, own.1
+            )),
+            Err(error) => self.damage(&format!("the shape of the cluster: {}", chain(&error))),
+        }
     }
 
     fn holder(&self, node: usize, layout: Layout) -> Holder {

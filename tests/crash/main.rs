@@ -12,7 +12,10 @@
 //! BLUESHIFT_BINARY          the server, built with the feature `faults`
 //! ```
 //!
-//! The closing line is `N passed, N failed`, counting deaths. Power cuts need root and a loop device.
+//! Where there are power cuts, servers are also started on a full disk first (`full_disk.rs`).
+//!
+//! The closing line is `N passed, N failed`, counting deaths and those starts. Power cuts and full disks
+//! need root and a loop device.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,6 +25,7 @@
 )]
 
 mod disk;
+mod full_disk;
 mod model;
 #[path = "../support/object_store.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite, which uses all of it")]
@@ -37,6 +41,7 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
+use full_disk::End;
 use object_store::ObjectStore;
 use round::{Death, Victim};
 
@@ -48,6 +53,8 @@ const DEATHS_OF_CLUSTER: usize = 60;
 struct Tally {
     kills: usize,
     cuts: usize,
+    /// Starts on a full disk.
+    full: usize,
     failed: usize,
     /// By place; `anywhere` for those that chance has chosen.
     places: BTreeMap<String, usize>,
@@ -63,7 +70,7 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tally = runtime.block_on(run());
-    let deaths = tally.kills + tally.cuts;
+    let tried = tally.kills + tally.cuts + tally.full;
     for (place, count) in &tally.places {
         println!("{count:6} {place}");
     }
@@ -72,8 +79,8 @@ fn main() -> ExitCode {
          there and {} were not",
         tally.kills, tally.cuts, tally.acknowledged, tally.done, tally.undone
     );
-    println!("{} passed, {} failed", deaths - tally.failed, tally.failed);
-    if tally.failed == 0 && deaths > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{} passed, {} failed", tried - tally.failed, tally.failed);
+    if tally.failed == 0 && tried > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn wanted(name: &str, usual: usize) -> usize {
@@ -94,6 +101,9 @@ async fn run() -> Tally {
     }
     round::check_that_it_can_die(&store);
     let mut tally = Tally::default();
+    if cuts > 0 {
+        start_on_full_disks(&mut tally).await;
+    }
     let begun = Instant::now();
     let mut clusters = 0;
     while (tally.kills < kills || tally.cuts < cuts) && tally.failed < failures {
@@ -135,6 +145,19 @@ async fn run() -> Tally {
         );
     }
     tally
+}
+
+async fn start_on_full_disks(tally: &mut Tally) {
+    for end in [End::Stop, End::Kill] {
+        tally.full += 1;
+        match full_disk::check(end).await {
+            Ok(()) => println!("a start on a full disk after {end:?}: right"),
+            Err(complaint) => {
+                tally.failed += 1;
+                println!("FAILED, full disk after {end:?}: {complaint}");
+            }
+        }
+    }
 }
 
 fn wanted_seed() -> u64 {

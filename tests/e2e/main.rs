@@ -20,6 +20,7 @@ mod changes;
 mod cluster;
 mod copy;
 mod cursors;
+mod flips;
 mod history;
 mod hostile_sql;
 mod jdbc;

@@ -110,12 +110,18 @@ impl<'a> CatalogDirectory<'a> {
     /// # Errors
     /// Fails if the last part that the node has is not the one before.
     pub(super) fn store_record(self, part: &CatalogPart) -> Result<(), String> {
-        let last = self.files()?.iter().map(|(_, number, _)| *number).max();
+        let last = self.last_number()?;
         if last.is_none_or(|last| last.checked_add(1) != Some(part.number)) {
             let last = last.map_or_else(|| "none".to_owned(), |last| last.to_string());
             return Err(format!("record {} cannot follow {last}", part.number));
         }
         self.write(Kind::Record, part)
+    }
+
+    /// The number of the last commit that it has, whether or not it can be read; `None` if no leader
+    /// has sent one.
+    pub(super) fn last_number(self) -> Result<Option<u64>, String> {
+        Ok(self.files()?.iter().map(|(_, number, _)| *number).max())
     }
 
     /// All of the copy, verified; `None` if no leader has sent one.
@@ -257,28 +263,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_missing_is_said() {
+    fn every_flipped_bit_is_found_and_what_is_missing() {
         let io = MemoryIo::new();
         let directory = CatalogDirectory::new(&io, Path::new("/data"));
         directory.store_base(&part(1, 3)).unwrap();
         for number in 4..7 {
             directory.store_record(&part(1, number)).unwrap();
         }
-        let path = |number: u64| PathBuf::from(format!("/data/catalog/record-{number:020}"));
-        let length = io.len(&path(5)).unwrap().unwrap() as usize;
-        let mut whole = vec![0; length];
-        io.read_at(&path(5), 0, &mut whole).unwrap();
-        for bit in 0..length * 8 {
-            let mut flipped = whole.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            write_file_whole(&io, &path(5), [flipped.as_slice()]).unwrap();
-            assert!(directory.read().unwrap_err().contains("is damaged"), "bit {bit}");
+        let path = |name: &str| PathBuf::from(format!("/data/catalog/{name}"));
+        let base = path(&format!("base-{:020}", 3));
+        let record = |number: u64| path(&format!("record-{number:020}"));
+        for path in [&base, &record(5), &record(6)] {
+            let whole = io.contents(path).unwrap();
+            let damaged = format!("{} is damaged", path.display());
+            for bit in 0..whole.len() * 8 {
+                let mut flipped = whole.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                write_file_whole(&io, path, [flipped.as_slice()]).unwrap();
+                assert_eq!(directory.read().unwrap_err(), damaged, "bit {bit}");
+                assert_eq!(directory.last_number(), Ok(Some(6)));
+            }
+            for end in 0..whole.len() {
+                write_file_whole(&io, path, [&whole[..end]]).unwrap();
+                assert!(directory.read().is_err(), "cut at {end}");
+            }
+            write_file_whole(&io, path, [whole.as_slice()]).unwrap();
         }
-        for end in 0..length {
-            write_file_whole(&io, &path(5), [&whole[..end]]).unwrap();
-            assert!(directory.read().is_err(), "cut at {end}");
-        }
-        io.remove(&path(5)).unwrap();
+        assert!(directory.read().unwrap().is_some());
+        io.remove(&record(5)).unwrap();
         assert!(directory.read().unwrap_err().contains("record 5 is missing"));
     }
 }

@@ -9,6 +9,15 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The name of the file in the node's data directory.
 const FILE: &str = "membership";
 
+/// Whether what a node remembers can be read, in the data directory of a node that no process runs
+/// on. It is sound too if no leader has opened the node yet.
+///
+/// # Errors
+/// Says what is wrong, and in which file.
+pub fn check_membership(io: &dyn Io, data_dir: &Path) -> Result<(), String> {
+    Membership::read(io, data_dir).map(drop)
+}
+
 /// What a node remembers over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership {

@@ -13,16 +13,26 @@ const FILE: &str = "epoch";
 
 /// The epoch of the leader that starts now.
 pub(crate) fn next(data_dir: &Path) -> Result<u64> {
+    let epoch = last(data_dir)?.unwrap_or(0) + 1;
+    write(data_dir, epoch)?;
+    Ok(epoch)
+}
+
+/// The epoch of the leader that was started last; none if there was no leader of several nodes.
+///
+/// # Errors
+/// If the file is damaged or cannot be read.
+pub(crate) fn last(data_dir: &Path) -> Result<Option<u64>> {
     let path = data_dir.join(FILE);
-    let last: u64 = match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or_else(|| {
-            Error::Config(format!("{} does not hold a number, or is damaged", path.display()))
-        })?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed(&path, source)),
     };
-    write(data_dir, last + 1)?;
-    Ok(last + 1)
+    let epoch = std::str::from_utf8(&bytes).ok().and_then(parse);
+    epoch.map(Some).ok_or_else(|| {
+        Error::Config(format!("{} does not hold a number, or is damaged", path.display()))
+    })
 }
 
 /// Makes durable that this epoch was the last.
@@ -51,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_flipped_bit_is_another_epoch() {
+    fn every_flipped_bit_of_an_epoch_is_found() {
         assert_eq!(parse("12\n"), Some(12));
         for epoch in [0, 9, 12, u64::MAX] {
             let mut bytes = text(epoch).into_bytes();

@@ -16,6 +16,7 @@ use datafusion::common::runtime::JoinSet;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::certificates::{self, Files};
 use crate::config::{ClusterConfig, Config};
@@ -42,6 +43,27 @@ pub struct Supervisor {
 struct Shape {
     slices_per_node: usize,
     ports: Vec<u16>,
+}
+
+impl Shape {
+    /// With a checksum, which servers before it pass over.
+    fn to_text(&self) -> Result<String> {
+        let words = self.words()?;
+        let all_but_end = words.strip_suffix('}').unwrap_or(&words);
+        Ok(format!("{all_but_end},\"checksum\":\"{:016x}\"}}", xxh3_64(words.as_bytes())))
+    }
+
+    fn words(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::Internal(format!("shape: {error}")))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let shape: Self = serde_json::from_str(text).ok()?;
+        // Earlier servers wrote no checksum.
+        let is_whole =
+            [shape.to_text(), shape.words()].into_iter().flatten().any(|own| own == text);
+        is_whole.then_some(shape)
+    }
 }
 
 impl Supervisor {
@@ -92,8 +114,7 @@ impl Supervisor {
 /// How many slices each node has of the cluster in this data directory; None if there is none yet.
 pub fn slices_made_with(data_dir: &Path, nodes: usize) -> Result<Option<usize>> {
     if nodes > 1 {
-        let known = known_shape(&data_dir.join("cluster").join(SHAPE_FILE))?;
-        return Ok(known.map(|shape| shape.slices_per_node));
+        return Ok(shape_made_with(data_dir)?.map(|(_, slices_per_node)| slices_per_node));
     }
     let node = data_dir.join("node0");
     let io = |source| Error::Io { action: format!("look at {}", node.display()), source };
@@ -112,18 +133,27 @@ pub fn slices_made_with(data_dir: &Path, nodes: usize) -> Result<Option<usize>> 
     Ok(slices)
 }
 
+/// Nodes and slices of a node of the cluster in this data directory; None if it has no nodes that are
+/// processes of their own.
+pub(crate) fn shape_made_with(data_dir: &Path) -> Result<Option<(usize, usize)>> {
+    let known = known_shape(&data_dir.join("cluster").join(SHAPE_FILE))?;
+    Ok(known.map(|shape| (shape.ports.len(), shape.slices_per_node)))
+}
+
 /// In which the shape of a cluster is kept.
 const SHAPE_FILE: &str = "shape.json";
 
 fn known_shape(path: &Path) -> Result<Option<Shape>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::Io { action: format!("use {}", path.display()), source }),
     };
-    let shape = serde_json::from_str(&text);
-    let shape = shape.map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
-    Ok(Some(shape))
+    let shape = std::str::from_utf8(&bytes).ok().and_then(Shape::parse);
+    shape.map(Some).ok_or_else(|| {
+        let text = "is not the shape of a cluster, or is damaged";
+        Error::Config(format!("{} {text}", path.display()))
+    })
 }
 
 /// The shape of the cluster in this directory; decided when it is made, and then never changed.
@@ -142,9 +172,7 @@ fn shape(directory: &Path, nodes: usize, slices: usize) -> Result<Shape> {
     }
     private_file::make_directory(directory).map_err(io)?;
     let shape = Shape { slices_per_node: slices, ports: free_ports(nodes)? };
-    let text = serde_json::to_string(&shape)
-        .map_err(|error| Error::Internal(format!("shape: {error}")))?;
-    private_file::write(&path, &text).map_err(io)?;
+    private_file::write(&path, &shape.to_text()?).map_err(io)?;
     Ok(shape)
 }
 
@@ -305,5 +333,22 @@ mod tests {
         assert_eq!(slices_made_with(data.path(), 1).unwrap(), Some(4));
         (0..3).for_each(|number| std::fs::create_dir(slice(number)).unwrap());
         assert_eq!(slices_made_with(data.path(), 1).unwrap(), Some(4));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_shape_is_found() {
+        let shape = Shape { slices_per_node: 2, ports: vec![40_001, 7, 65_535] };
+        let mut bytes = shape.to_text().unwrap().into_bytes();
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let read = std::str::from_utf8(&bytes).ok().and_then(Shape::parse);
+            assert_eq!(read, None, "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(Shape::parse(std::str::from_utf8(&bytes).unwrap()), Some(shape));
+        // Of an earlier server.
+        let text = r#"{"slices_per_node":4,"ports":[1,2]}"#;
+        let shape = Shape { slices_per_node: 4, ports: vec![1, 2] };
+        assert_eq!(Shape::parse(text), Some(shape));
     }
 }

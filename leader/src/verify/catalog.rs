@@ -12,6 +12,9 @@ use crate::catalog::log::{CatalogLog, rebuild, wal};
 use crate::cluster::restore::log_record;
 use crate::error::{Error, Result, chain};
 
+#[cfg(test)]
+mod tests;
+
 /// The name of the file in a leader's data directory.
 pub(super) const FILE: &str = "catalog.sqlite";
 
@@ -61,7 +64,11 @@ impl CatalogFile {
     }
 
     fn open(path: &Path) -> Result<Self, Vec<String>> {
-        let log = CatalogLog::open(path).map_err(|error| vec![chain(&error)])?;
+        CatalogLog::open(path).map_err(|error| vec![chain(&error)]).and_then(Self::check)
+    }
+
+    /// Looks through a catalog that could be opened.
+    fn check(log: CatalogLog) -> Result<Self, Vec<String>> {
         let problems = log.problems();
         if !problems.is_empty() {
             return Err(problems);
@@ -84,12 +91,6 @@ impl CatalogFile {
     /// The number of its last write.
     pub(super) fn number(&self) -> Result<u64> {
         self.log.number()
-    }
-
-    /// All its rows, by table.
-    #[cfg(test)]
-    pub(super) fn rows(&self) -> Result<std::collections::BTreeMap<String, Vec<String>>> {
-        self.log.rows()
     }
 
     /// What it holds, in words.

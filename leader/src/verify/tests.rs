@@ -1,7 +1,6 @@
-//! Every bit of a small database, and random bits of a larger one: whatever is flipped is found, and
-//! where it is; and what is done to a catalog file.
+//! Every bit of the files of a small database, and random bits of a larger one: whatever is flipped is
+//! found, and where it is.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
@@ -19,76 +18,59 @@ use storage::sort::sort_rows;
 use storage::statistics::SegmentInfo;
 
 use super::*;
-use crate::catalog::log::{CatalogLog, NextIds};
 use crate::catalog::{
-    Change, Deletion, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
+    Change, Deletion, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableColumn,
+    TableEntry, UserEntry,
 };
 
-const TABLE: TableId = TableId(7);
+pub(super) const TABLE: TableId = TableId(7);
 const DIRECTORY: &str = "/data/node0";
 
-/// A table in two slices, one segment of which has deleted rows.
+/// A table in two slices; every other segment has deleted rows.
 struct Database {
     io: MemoryIo,
-    changes: Vec<Change>,
     snapshot: Snapshot,
-    paths: Vec<PathBuf>,
+    /// Each with a catalog that names no more than its segment.
+    files: Vec<(PathBuf, Arc<Snapshot>)>,
 }
 
+/// The first of the numbers of segments, and of deletion vectors.
+const SEGMENTS: u64 = 0x10;
+const VECTORS: u64 = 0x1000;
+
 impl Database {
-    fn new(rows: i64) -> Self {
+    fn new(segments: u64, rows: i64) -> Self {
         let io = MemoryIo::new();
         io.create_directory(Path::new(DIRECTORY)).unwrap();
-        let entry = entry();
-        let write = |id: u64, slice: u32| {
-            // Named as docs and operators know it.
-            let path = format!("{DIRECTORY}/slice_{slice}/00000007-{id:016x}.seg");
-            (write(&io, Path::new(&path), &entry, SegmentId(id), rows), PathBuf::from(path))
-        };
-        let ((first, first_path), (second, second_path)) = (write(16, 0), write(17, 1));
-        let mut deleted = RowSet::new(second.row_count);
-        deleted.insert(&[1, 2, 7]);
-        let rows = Arc::new(deleted.clone());
-        let vector = DeletionVector::new(DeletionVectorId(18), &second, deleted);
-        let path = format!("{DIRECTORY}/slice_1/00000007-{:016x}-{:016x}.dv", 17, 18);
-        let vector = write_deletion_vector(&io, Path::new(&path), &vector).unwrap();
-        let segments = vec![(SliceId(0), first), (SliceId(1), Arc::clone(&second))];
-        let deletion = Deletion {
-            slice: SliceId(1),
-            segment: second,
-            base: None,
-            vector: Some(Arc::new(vector)),
-            rows,
-        };
-        let schema = SchemaEntry { oid: 3, name: "public".into(), owner: "awsuser".into() };
-        let owner = UserEntry { oid: 1, name: "awsuser".into(), ..UserEntry::default() };
-        let changes = vec![
-            Change::PutUser(owner),
-            Change::CreateSchema(schema),
-            Change::CreateTable(Arc::new(entry)),
-            Change::AddSegments(TABLE, DistributionStyle::Even, segments),
-            Change::DeleteRows(TABLE, vec![deletion]),
-        ];
-        let mut snapshot = Snapshot::default();
-        changes.iter().for_each(|change| snapshot.apply(change).unwrap());
-        let paths = vec![first_path, second_path, PathBuf::from(path)];
-        Self { io, changes, snapshot, paths }
+        let empty = [Change::CreateTable(Arc::new(entry()))];
+        let (mut snapshot, mut files) = (catalog_of(&empty), Vec::new());
+        for number in 0..segments {
+            let (changes, paths) = write_segment_file(&io, number, rows);
+            changes.iter().for_each(|change| snapshot.apply(change).unwrap());
+            let own = Arc::new(catalog_of(&[&empty[..], &changes].concat()));
+            files.extend(paths.into_iter().map(|path| (path, Arc::clone(&own))));
+        }
+        Self { io, snapshot, files }
     }
 
     fn findings(&self, depth: Depth) -> Vec<String> {
+        self.findings_by(&self.snapshot, depth)
+    }
+
+    fn findings_by(&self, snapshot: &Snapshot, depth: Depth) -> Vec<String> {
         let layout = Layout::new(1, 2).unwrap();
         let holder = Holder::Node { node: 0, copies: 1, layout };
         let io: Arc<dyn Io> = Arc::new(self.io.clone());
         let directory = Path::new(DIRECTORY);
-        let report = NodeReport::new(&io, &self.snapshot, Some(0), directory, holder, depth);
-        report.findings(&self.snapshot, std::slice::from_ref(&report))
+        let report = NodeReport::new(&io, snapshot, Some(0), directory, holder, depth);
+        report.findings(snapshot, std::slice::from_ref(&report))
     }
 
-    /// Flips a bit, which has to be found, in the right file and once.
-    fn flip(&self, path: &Path, bit: usize) {
+    /// Flips a bit, which has to be found by that catalog, in the right file and once.
+    fn flip(&self, path: &Path, snapshot: &Snapshot, bit: usize) {
         let flip = |bytes: &mut Vec<u8>| bytes[bit / 8] ^= 1 << (bit % 8);
         self.io.damage(path, flip).unwrap();
-        let findings = self.findings(Depth::Checksums);
+        let findings = self.findings_by(snapshot, Depth::Checksums);
         self.io.damage(path, flip).unwrap();
         let [finding] = findings.as_slice() else {
             panic!("bit {bit} of {}: {findings:?}", path.display())
@@ -99,9 +81,68 @@ impl Database {
         assert!(is_right, "bit {bit} of {}: {finding}", path.display());
     }
 
-    fn bits(&self, path: &Path) -> usize {
-        self.io.contents(path).unwrap().len() * 8
+    fn path(&self, file: usize) -> &Path {
+        &self.files[file].0
     }
+
+    fn bytes(&self, file: usize) -> usize {
+        let length = self.io.len(self.path(file)).unwrap();
+        length.unwrap() as usize
+    }
+}
+
+/// A catalog after these changes and those without which there is none.
+fn catalog_of(changes: &[Change]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    beginning().iter().chain(changes).for_each(|change| snapshot.apply(change).unwrap());
+    snapshot
+}
+
+fn beginning() -> [Change; 2] {
+    let schema = SchemaEntry { oid: 3, name: "public".into(), owner: "awsuser".into() };
+    let owner = UserEntry { oid: 1, name: "awsuser".into(), ..UserEntry::default() };
+    [Change::PutUser(owner), Change::CreateSchema(schema)]
+}
+
+/// Writes the files of a segment. What the catalog is told of them, and where they are.
+fn write_segment_file(io: &MemoryIo, number: u64, rows: i64) -> (Vec<Change>, Vec<PathBuf>) {
+    let (id, slice) = (SEGMENTS + number, (number % 2) as u32);
+    // Named as docs and operators know it.
+    let path = PathBuf::from(format!("{DIRECTORY}/slice_{slice}/00000007-{id:016x}.seg"));
+    let segment = write(io, &path, &entry(), SegmentId(id), rows);
+    let segments = vec![(SliceId(slice), Arc::clone(&segment))];
+    let mut changes = vec![Change::AddSegments(TABLE, DistributionStyle::Even, segments)];
+    let mut paths = vec![path];
+    if number % 2 == 1 {
+        let vector_id = VECTORS + number;
+        let mut deleted = RowSet::new(segment.row_count);
+        deleted.insert(&[1, 2, 7]);
+        let rows = Arc::new(deleted.clone());
+        let vector = DeletionVector::new(DeletionVectorId(vector_id), &segment, deleted);
+        let path = format!("{DIRECTORY}/slice_{slice}/00000007-{id:016x}-{vector_id:016x}.dv");
+        let vector = write_deletion_vector(io, Path::new(&path), &vector).unwrap();
+        let vector = Some(Arc::new(vector));
+        let deletion = Deletion { slice: SliceId(slice), segment, base: None, vector, rows };
+        changes.push(Change::DeleteRows(TABLE, vec![deletion]));
+        paths.push(PathBuf::from(path));
+    }
+    (changes, paths)
+}
+
+/// What makes the catalog of a small database, in which every table of the catalog has a row.
+pub(super) fn changes_of_a_small_database() -> Vec<Change> {
+    let group = GroupEntry { oid: 4, name: "readers".into(), members: vec![1] };
+    let role = RoleEntry { oid: 5, name: "loader".into(), owner: 1, users: vec![1], roles: vec![] };
+    let mut changes = beginning().to_vec();
+    changes.extend([
+        Change::PutGroup(group),
+        Change::PutRole(role, None),
+        Change::PutParameter("statement_timeout".into(), Some("1000".into())),
+        Change::CreateTable(Arc::new(entry())),
+    ]);
+    let io = MemoryIo::new();
+    changes.extend((0..2).flat_map(|number| write_segment_file(&io, number, 12).0));
+    changes
 }
 
 fn entry() -> TableEntry {
@@ -154,20 +195,23 @@ fn write(
 #[test]
 fn a_sound_database_has_nothing_wrong() {
     for rows in [12, 100_000] {
-        let database = Database::new(rows);
+        let database = Database::new(2, rows);
         assert_eq!(database.findings(Depth::Values), Vec::<String>::new());
     }
 }
 
 #[test]
 fn every_flipped_bit_of_every_file_is_found() {
-    let database = Database::new(12);
-    for path in &database.paths {
-        (0..database.bits(path)).for_each(|bit| database.flip(path, bit));
+    let database = Database::new(2, 12);
+    assert_eq!(database.files.len(), 3);
+    for (file, (path, _)) in database.files.iter().enumerate() {
+        let bits = database.bytes(file) * 8;
+        (0..bits).for_each(|bit| database.flip(path, &database.snapshot, bit));
     }
 }
 
-/// `BLUESHIFT_FLIPS` sets how many, `BLUESHIFT_SEED` which.
+/// `BLUESHIFT_FLIPS` sets how many, `BLUESHIFT_SEED` which, and `BLUESHIFT_SEGMENTS` in how many segments
+/// of a million rows, some 1.7 MB each.
 #[test]
 fn random_flips_in_larger_files_are_found() {
     let number = |name: &str, otherwise: u64| {
@@ -175,20 +219,38 @@ fn random_flips_in_larger_files_are_found() {
     };
     let seed = number("BLUESHIFT_SEED", 1);
     let mut random = StdRng::seed_from_u64(seed);
-    let database = Database::new(200_000);
-    let sizes: Vec<usize> = database.paths.iter().map(|path| database.bits(path)).collect();
-    assert!(sizes[0] > 8 * 300_000, "{sizes:?}");
-    for _ in 0..number("BLUESHIFT_FLIPS", 300) {
+    let database = match number("BLUESHIFT_SEGMENTS", 0) {
+        0 => Database::new(2, 200_000),
+        segments => Database::new(segments, 1_000_000),
+    };
+    assert!(database.bytes(0) > 300_000);
+    let flips = number("BLUESHIFT_FLIPS", 300);
+    let mut in_vectors = 0;
+    for _ in 0..flips {
         // Each file as often as the others: most bits are in the large ones.
-        let file = random.random_range(0..sizes.len());
-        database.flip(&database.paths[file], random.random_range(0..sizes[file]));
+        let file = random.random_range(0..database.files.len());
+        let (path, own) = &database.files[file];
+        in_vectors += usize::from(path.extension().is_some_and(|end| end == "dv"));
+        database.flip(path, own, random.random_range(0..database.bytes(file) * 8));
     }
+    let (files, bytes) = (database.files.len(), (0..database.files.len()));
+    let bytes: usize = bytes.map(|file| database.bytes(file)).sum();
+    report(&format!(
+        "{flips} flips, {in_vectors} of them in deletion vectors, in {files} files of {bytes} bytes: \
+         each was found in its file"
+    ));
+}
+
+/// The figures of a run.
+#[expect(clippy::print_stdout, reason = "what a long run is for")]
+pub(super) fn report(text: &str) {
+    println!("{text}");
 }
 
 #[test]
 fn findings_name_the_column_and_the_block() {
-    let database = Database::new(12);
-    let path = database.paths[0].as_path();
+    let database = Database::new(2, 12);
+    let path = database.path(0);
     // The first block is of the first column: numbers have no shared part.
     database.io.damage(path, |bytes| bytes[64] ^= 1).unwrap();
     let findings = database.findings(Depth::Values);
@@ -204,8 +266,8 @@ fn findings_name_the_column_and_the_block() {
 /// A file of an earlier state under the right name, and one that is cut off.
 #[test]
 fn other_files_of_the_same_name_are_found() {
-    let database = Database::new(12);
-    let path = database.paths[0].as_path();
+    let database = Database::new(2, 12);
+    let path = database.path(0);
     let entry = entry();
     write(&database.io, Path::new("/data/other"), &entry, SegmentId(16), 11);
     let (own, other) = (
@@ -218,104 +280,6 @@ fn other_files_of_the_same_name_are_found() {
     for length in [0, 1, 64, own.len() - 1] {
         database.io.damage(path, |bytes| *bytes = own[..length].to_vec()).unwrap();
         assert_eq!(database.findings(Depth::Checksums).len(), 1, "{length} bytes");
-    }
-}
-
-/// A catalog as a server leaves it that was killed: the file, and its write-ahead log with the last
-/// commits.
-struct CatalogBytes {
-    file: Vec<u8>,
-    log: Vec<u8>,
-}
-
-impl CatalogBytes {
-    fn new(changes: &[Change]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(catalog::FILE);
-        let beside = path.with_extension("sqlite-wal");
-        let mut log = CatalogLog::open(&path).unwrap();
-        let next = |xid| NextIds { xid, oid: 200_000, segment: 100 };
-        log.commit(Xid(8), changes, next(9)).unwrap();
-        // All of this is in the file itself.
-        drop(log);
-        let mut log = CatalogLog::open(&path).unwrap();
-        for xid in 10..12 {
-            let change = Change::TakeNumbers(TABLE, xid);
-            log.commit(Xid(xid), &[change], next(xid + 1)).unwrap();
-        }
-        Self { file: fs::read(&path).unwrap(), log: fs::read(&beside).unwrap() }
-    }
-
-    /// The rows that a server would start with, by table, and those that verify reads. None is a
-    /// refusal.
-    fn read(&self) -> (Option<Rows>, Option<Rows>) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(catalog::FILE);
-        fs::write(&path, &self.file).unwrap();
-        fs::write(path.with_extension("sqlite-wal"), &self.log).unwrap();
-        let scratch = tempfile::tempdir().unwrap();
-        let verified = CatalogFile::read(directory.path(), scratch.path()).unwrap();
-        let verified = verified.ok().map(|file| file.rows().unwrap());
-        let started = CatalogLog::mend_and_open(&path).and_then(|log| {
-            log.read()?;
-            log.rows()
-        });
-        (started.ok(), verified)
-    }
-}
-
-type Rows = BTreeMap<String, Vec<String>>;
-
-/// Which of so many bits are flipped: all if `BLUESHIFT_FLIPS` says so, else as many as it says, or
-/// as given.
-fn bits_to_flip(bits: usize, otherwise: usize) -> Vec<usize> {
-    let asked = std::env::var("BLUESHIFT_FLIPS").unwrap_or_default();
-    if asked == "all" {
-        return (0..bits).collect();
-    }
-    let mut random = StdRng::seed_from_u64(2);
-    (0..asked.parse().unwrap_or(otherwise)).map(|_| random.random_range(0..bits)).collect()
-}
-
-/// Whatever bit of a catalog file is flipped: it is found by verify and at the start of a server, or
-/// every row is what it was.
-#[test]
-fn every_flip_in_a_catalog_is_found_or_changes_no_row() {
-    let mut bytes = CatalogBytes::new(&Database::new(12).changes);
-    let whole = bytes.read().0.unwrap();
-    assert_eq!(bytes.read(), (Some(whole.clone()), Some(whole.clone())));
-    let (mut refused, mut same) = (0, 0);
-    for bit in bits_to_flip(bytes.file.len() * 8, 600) {
-        bytes.file[bit / 8] ^= 1 << (bit % 8);
-        let (started, verified) = bytes.read();
-        bytes.file[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(started.is_some(), verified.is_some(), "bit {bit}");
-        match (started, verified) {
-            (None, None) => refused += 1,
-            (started, verified) => {
-                assert!(
-                    [started, verified].iter().flatten().all(|rows| *rows == whole),
-                    "bit {bit}"
-                );
-                same += 1;
-            }
-        }
-    }
-    assert!(refused > 0 && same > 0, "{refused} refused, {same} harmless");
-}
-
-/// Whatever bit of the write-ahead log is flipped: verify says so, and a server takes it back. No
-/// commit is lost.
-#[test]
-fn every_flip_in_a_write_ahead_log_is_found_and_mended() {
-    let mut bytes = CatalogBytes::new(&Database::new(12).changes);
-    let whole = bytes.read().0.unwrap();
-    for bit in bits_to_flip(bytes.log.len() * 8, 60) {
-        bytes.log[bit / 8] ^= 1 << (bit % 8);
-        let (started, verified) = bytes.read();
-        bytes.log[bit / 8] ^= 1 << (bit % 8);
-        assert!(verified.is_none(), "bit {bit}");
-        assert!(started == Some(whole.clone()), "bit {bit}: {started:?}");
     }
 }
 

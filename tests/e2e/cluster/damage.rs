@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng, SeedableRng};
 use tokio_postgres::Client;
 
 use super::kills::{make_numbers, wait_until_whole};
@@ -171,6 +174,104 @@ async fn a_scrubber_heals_what_nobody_reads() {
     let scrubbed = "SELECT count(*) FROM stv_blueshift_scrub WHERE passes > 0 AND bytes > 0";
     assert_eq!(expect(&client, scrubbed).await, ["2"]);
     assert_eq!(expect(&client, &format!("{COUNT} even")).await, [COUNTED]);
+}
+
+/// Flips of a normal run; `BLUESHIFT_FLIPS` sets another number, `BLUESHIFT_SEED` another choice.
+const FLIPS: usize = 40;
+/// Files that are damaged at the same time.
+const FLIPS_AT_ONCE: usize = 8;
+
+/// Flips that bit of a file in place.
+fn flip_bit(path: &Path, bit: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, bit / 8).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << (bit % 8))], bit / 8).unwrap();
+}
+
+/// Any bit of any file of tables, on either node: it is found, and the file becomes what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_flips_are_healed_from_the_other_node() {
+    let number = |name: &str, otherwise: usize| {
+        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+    };
+    let (flips, seed) = (number("BLUESHIFT_FLIPS", FLIPS), number("BLUESHIFT_SEED", 1));
+    let mut random = StdRng::seed_from_u64(seed as u64);
+    let quick = "scrub_bytes_per_second = 1000000000\nscrub_interval_seconds = 1";
+    let cluster = nodes_with(quick, &[]);
+    let client = cluster.connect().await;
+    make_numbers(&client).await;
+    let mut counts = Vec::new();
+    for (name, style) in
+        [("by_key", "DISTKEY(k)"), ("even", "DISTSTYLE EVEN"), ("whole", "DISTSTYLE ALL")]
+    {
+        make_unread(&client, name, style).await;
+        expect(&client, &format!("DELETE FROM {name} WHERE MOD(k, 2) = 0")).await;
+        counts.push(format!("{COUNT} {name}"));
+    }
+    let directories = [0, 1].map(|node| node_directory(&cluster, node));
+    let whole = [0, 1].map(|node| files(&directories[node]));
+    assert!(whole[0] == whole[1]);
+    let kinds =
+        |end: &str| whole[0].keys().filter(|name| name.to_string_lossy().ends_with(end)).count();
+    eprintln!("seed {seed}: {} segments and {} deletion vectors", kinds(".seg"), kinds(".dv"));
+    let (mut names, mut done) = (whole[0].keys().collect::<Vec<_>>(), 0);
+    while done < flips {
+        names.shuffle(&mut random);
+        // The other node's copy of each is sound.
+        for name in names.iter().take(FLIPS_AT_ONCE.min(flips - done)) {
+            let bit = random.random_range(0..whole[0][*name].len() as u64 * 8);
+            flip_bit(&directories[random.random_range(0..2)].join(name), bit);
+            done += 1;
+        }
+        for sql in &counts {
+            assert_eq!(expect(&client, sql).await, ["131072|17179869184"], "{sql}, {done} flips");
+        }
+        let is_whole = |node: usize| {
+            let mut files = whole[node].iter();
+            files.all(|(name, bytes)| {
+                // It is replaced by a rename, so that some file of the name is always there.
+                std::fs::read(directories[node].join(name)).is_ok_and(|found| found == *bytes)
+            })
+        };
+        let deadline = Instant::now() + HEALED_WITHIN;
+        while !(is_whole(0) && is_whole(1)) {
+            assert!(Instant::now() < deadline, "not healed after {done} flips, seed {seed}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    wait_until_whole(&client).await;
+    wait_until_equal(&cluster).await;
+    eprintln!("{done} flips, each healed");
+}
+
+/// Nothing is asked of a copy of the catalog as long as the leader has its own, and so a damaged one
+/// must cost nothing: the leader sends another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_copy_of_the_catalog_is_sent_anew() {
+    let mut cluster = nodes_with(NO_SCRUBBER, &[]);
+    let client = cluster.connect().await;
+    expect(&client, "CREATE TABLE t (k bigint) DISTSTYLE EVEN").await;
+    expect(&client, "INSERT INTO t VALUES (1), (2)").await;
+    cluster.stop();
+    for (node, kind) in [(0, "base-"), (1, "record-")] {
+        let copies = std::fs::read_dir(node_directory(&cluster, node).join("catalog")).unwrap();
+        let mut copies: Vec<PathBuf> = copies.map(|entry| entry.unwrap().path()).collect();
+        copies.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(kind));
+        flip(copies.iter().max().unwrap(), FIRST_BLOCK);
+        let said = cluster.verify(&cluster.data_directory(), &[]);
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(said.contains(&format!("node {node}: copy of the catalog: ")), "{said}");
+    }
+    cluster.restart();
+    let client = cluster.connect().await;
+    wait_until_whole(&client).await;
+    expect(&client, "INSERT INTO t VALUES (3)").await;
+    assert_eq!(expect(&client, "SELECT sum(k) FROM t").await, ["6"]);
+    cluster.stop();
+    let output = cluster.verify(&cluster.data_directory(), &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// A query over damaged rows fails with their place, and others do not.
