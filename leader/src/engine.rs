@@ -243,6 +243,11 @@ impl Engine {
         self.query_threads.are_busy()
     }
 
+    /// Keeps VACUUM away, unless one runs.
+    pub fn try_vacuum_turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.vacuum.try_lock().ok()
+    }
+
     /// Waits until no other VACUUM runs.
     pub async fn vacuum_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.vacuum.lock().await

@@ -100,6 +100,10 @@ async fn referenced_by(
     let view = session.transaction()?.view();
     // Names that lead nowhere are kept as they are.
     let Some(found) = session.find_table(&view, name).ok().flatten() else { return Ok(None) };
+    // Nobody can keep the table of somebody else from being dropped.
+    if session.check_owner(&found.owner, "relation", &found.name).is_err() {
+        return Ok(None);
+    }
     if is_temporary(&entry.schema) != is_temporary(&found.schema) {
         let kind = if is_temporary(&entry.schema) { "temporary" } else { "permanent" };
         let message = format!("constraints on {kind} tables may reference only {kind} tables");

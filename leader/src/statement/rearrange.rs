@@ -17,12 +17,14 @@ use super::insert;
 use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::session::Session;
-use new_rows::NewRows;
+use new_rows::{NewRows, ROWS_AT_ONCE_MAX};
 
 /// Rows that are not worth another round before the table is locked.
 const FEW_ROWS: u64 = 50_000;
 /// Rounds in which writers go on. Each should have less to do than the one before.
 const ROUNDS_MAX: usize = 5;
+/// Rounds of looking for deleted rows in which writers go on.
+const DELETION_ROUNDS_MAX: usize = 2;
 
 /// Writes the rows of a table anew.
 ///
@@ -82,8 +84,8 @@ async fn ahead(
     let mut next = TableEntry::clone(&entry);
     arrange(session, &mut next, arrangement)?;
     let engine = Arc::clone(session.engine());
-    // VACUUM would move rows that are written already.
-    let _turn = engine.vacuum_turn().await;
+    // VACUUM would move rows that are written already. Should one be at work, that is what it costs.
+    let _turn = engine.try_vacuum_turn();
     let mut rows = NewRows::new(&engine, &entry, &next, true);
     let id = entry.id;
     drop((peek, entry));
@@ -94,6 +96,14 @@ async fn ahead(
             break;
         }
         rows.write(session, &latest).await?;
+    }
+    for _ in 0..DELETION_ROUNDS_MAX {
+        let latest = engine.transactions.snapshot().table_by_id(id).map(Arc::clone);
+        let Some(latest) = latest.filter(|latest| rows.fit(latest)) else { return Ok(None) };
+        if rows.changed_rows(&latest) <= ROWS_AT_ONCE_MAX {
+            break;
+        }
+        rows.forget_gone(session, &latest).await?;
     }
     Ok(Some(rows))
 }

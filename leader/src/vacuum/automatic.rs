@@ -22,6 +22,8 @@ const UNSORTED_ROWS_MIN: u64 = 10_000;
 /// Rows of a slice are left as they lie while so many percent of them are in order. A row is then
 /// written about five times while its table grows to be very large.
 const SORTED_PERCENT: u8 = 80;
+/// A table that is changed whenever it is rewritten is left alone for so many looks at most: an hour.
+const LOOKS_MAX: u32 = 180;
 /// So many segments of a slice are put together, if they are small.
 const SMALL_SEGMENTS_MAX: usize = 32;
 /// Rows of a segment that is not small.
@@ -41,13 +43,15 @@ pub(crate) async fn run(engine: Weak<Engine>) {
         for (table, goal) in due(&engine, &mut done) {
             let _turn = engine.vacuum_turn().await;
             match vacuum(&engine, table, goal, true).await {
+                Ok(vacuumed) if vacuumed.left > 0 => done.put_off(table),
                 Ok(vacuumed) if vacuumed.sources > 0 => {
+                    done.put_off.remove(&table);
                     let (sources, segments) = (vacuumed.sources, vacuumed.segments);
                     tracing::info!(table = table.0, sources, segments, "vacuumed a table");
                 }
-                Ok(vacuumed) if vacuumed.left == 0 => done.note(&engine, table),
-                Ok(_) => {}
+                Ok(_) => done.note(&engine, table),
                 Err(error) => {
+                    done.put_off(table);
                     engine.transactions.fence_after(&error);
                     tracing::warn!(table = table.0, %error, "could not vacuum a table");
                 }
@@ -56,15 +60,44 @@ pub(crate) async fn run(engine: Weak<Engine>) {
     }
 }
 
-/// Tables of which nothing was left to rewrite, with their newest segments: what is estimated from
-/// the catalog may find more to do than there is.
+/// What became of tables.
 #[derive(Debug, Default)]
-struct Done(HashMap<TableId, Option<SegmentId>>);
+struct Done {
+    /// Those of which nothing was left to rewrite, with their newest segments: what is estimated from
+    /// the catalog may find more to do than there is.
+    idle: HashMap<TableId, Option<SegmentId>>,
+    /// Those that were rewritten in vain, because others changed them meanwhile.
+    put_off: HashMap<TableId, PutOff>,
+}
+
+/// A table is left alone for so many looks; each time for twice as many.
+#[derive(Debug, Clone, Copy, Default)]
+struct PutOff {
+    looks: u32,
+    left: u32,
+}
 
 impl Done {
     fn note(&mut self, engine: &Engine, table: TableId) {
         if let Some(entry) = engine.transactions.snapshot().table_by_id(table) {
-            self.0.insert(table, newest(entry));
+            self.idle.insert(table, newest(entry));
+        }
+    }
+
+    fn put_off(&mut self, table: TableId) {
+        let known = self.put_off.entry(table).or_default();
+        known.looks = (known.looks * 2).clamp(1, LOOKS_MAX);
+        known.left = known.looks;
+    }
+
+    /// Whether it is not the table's turn yet.
+    fn is_put_off(&mut self, table: TableId) -> bool {
+        match self.put_off.get_mut(&table) {
+            Some(known) if known.left > 0 => {
+                known.left -= 1;
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -76,12 +109,16 @@ fn newest(table: &TableEntry) -> Option<SegmentId> {
 /// The tables that need it, and what they need.
 fn due(engine: &Engine, done: &mut Done) -> Vec<(TableId, RewriteGoal)> {
     let snapshot = engine.transactions.snapshot();
-    done.0.retain(|table, newest_then| {
+    done.idle.retain(|table, newest_then| {
         snapshot.table_by_id(*table).is_some_and(|table| newest(table) == *newest_then)
     });
+    done.put_off.retain(|table, _| snapshot.table_by_id(*table).is_some());
     let due = snapshot.tables().filter_map(|table| {
         let mut goal = goal(table)?;
-        if done.0.contains_key(&table.id) {
+        if done.is_put_off(table.id) {
+            return None;
+        }
+        if done.idle.contains_key(&table.id) {
             // Rows may have been deleted since, but none came.
             goal.live_percent?;
             goal = RewriteGoal { sorted_percent: None, joins_small: false, ..goal };

@@ -3,6 +3,7 @@
 //! ```text
 //! write   the segments of a snapshot, as rows of the new arrangement     anybody writes
 //! write   what has come since, until that is little                      anybody writes
+//! gone    rows that were written, and are deleted by now, if many       anybody writes
 //! lock    the table
 //! write   what has come since                                            nobody writes
 //! gone    rows that were written, and are deleted by now                 nobody writes
@@ -39,7 +40,7 @@ use crate::transaction::Written;
 /// The column of a new row that says which row it was; no name in a text can be that.
 const OLD_ROW_COLUMN: &str = "\u{1e}old_row";
 /// Old rows whose ids are looked for at once: so many are held in memory.
-const ROWS_AT_ONCE_MAX: u64 = 1 << 21;
+pub(super) const ROWS_AT_ONCE_MAX: u64 = 1 << 21;
 
 /// New rows that nobody sees. Dropped, their files are removed.
 pub(super) struct NewRows {
@@ -52,6 +53,8 @@ pub(super) struct NewRows {
     /// What was read: segments, and the rows of them that were deleted then.
     read: TableEntry,
     written: Option<Written>,
+    /// Those that were found to be gone.
+    gone: Replaced,
 }
 
 impl NewRows {
@@ -83,12 +86,18 @@ impl NewRows {
             has_old_ids,
             read: empty(source),
             written: None,
+            gone: Replaced::new(),
         }
     }
 
-    /// Whether the table is still what they were made of, but for its rows.
+    /// Whether the table is still what they were made of, but for its rows, and has not become too
+    /// large for where they lie.
     pub(super) fn fit(&self, latest: &TableEntry) -> bool {
-        self.source.is_defined_as(latest)
+        let is_large = placement::is_large(latest.row_count(), 0);
+        let placed = placement::before_write(&self.target, is_large).distribution;
+        self.source.id == latest.id
+            && self.source.is_defined_as(latest)
+            && placed == self.target.distribution
     }
 
     /// Rows of segments that were not read yet.
@@ -121,12 +130,41 @@ impl NewRows {
         Ok(())
     }
 
+    /// Rows of segments that were read and have lost rows since.
+    pub(super) fn changed_rows(&self, latest: &TableEntry) -> u64 {
+        self.changed(latest).slices.iter().flatten().map(|segment| segment.row_count).sum()
+    }
+
+    /// Finds those that were made of rows that are deleted by now, so that it need not be done again.
+    pub(super) async fn forget_gone(
+        &mut self,
+        session: &mut Session,
+        latest: &TableEntry,
+    ) -> Result<()> {
+        let found = self.find_gone(session, latest).await?;
+        self.gone.extend(found);
+        let read: HashSet<SegmentId> =
+            self.read.slices.iter().flatten().map(|segment| segment.id).collect();
+        let deletions = Deletions::clone(&latest.deletions);
+        self.read = TableEntry {
+            deletions,
+            slices: only(latest, |segment| read.contains(&segment.id)).slices,
+            ..empty(&self.read)
+        };
+        Ok(())
+    }
+
     /// Those that were made of rows that are deleted by now.
     pub(super) async fn gone(
-        &self,
+        &mut self,
         session: &mut Session,
         latest: &TableEntry,
     ) -> Result<Replaced> {
+        self.forget_gone(session, latest).await?;
+        Ok(joined(std::mem::take(&mut self.gone)))
+    }
+
+    async fn find_gone(&self, session: &mut Session, latest: &TableEntry) -> Result<Replaced> {
         let mut found = Replaced::new();
         let written = Arc::new(self.with_segments());
         for part in parts(&self.changed(latest)) {
@@ -139,7 +177,7 @@ impl NewRows {
                 self.replan(session, move || gone_rows(&engine, &written, &was, &still))?;
             found.extend(find(session, &part_of, source, Repeated::Never).await?);
         }
-        Ok(joined(found))
+        Ok(found)
     }
 
     /// The table that they were written for, and the rows, if there are any.
