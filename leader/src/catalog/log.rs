@@ -175,11 +175,13 @@ impl CatalogLog {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self> {
         let connection = Connection::open(path)?;
+        // Before the log is looked at: its index then is in memory, and not in a file of its own, for which
+        // there is no space on a full disk.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let synchronous = if faults::planted(Defect::SkipLogSync) { "OFF" } else { "FULL" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mut connection = connection;
         match format_version(&connection)? {
             None => create(&mut connection)?,

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sql::types::SqlType;
 use storage::deletion_vector::{DeletionVector, write_deletion_vector};
-use storage::ids::{ColumnId, DeletionVectorId, SegmentId, SliceId, TableId, Xid};
+use storage::ids::{ColumnId, DeletionVectorId, SegmentId, SliceId, TableId};
 use storage::io::MemoryIo;
 use storage::row_set::RowSet;
 use storage::schema::EncodeName;

@@ -145,8 +145,7 @@ fn kind_of(problem: &str) -> String {
 }
 
 /// Whatever bit of a catalog file is flipped: it is found by verify and at the start of a server, or
-/// all that is read is what was written. Every bit takes some minutes on two cores, with the file in
-/// memory:
+/// all that is read is what was written. Every bit, on all processors, with the file in memory:
 ///
 /// ```text
 /// TMPDIR=/dev/shm BLUESHIFT_FLIPS=all cargo nextest run --release ... --no-capture \
