@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::case::{Case, Failure, Fault, Kind, Mode, Place};
+use crate::run::DATA_DIRECTORY;
 
 /// The disk is full.
 pub(crate) const DISK_FULL: &str = "53100";
@@ -21,8 +22,17 @@ pub(crate) struct FailedCall(pub(crate) String);
 impl FailedCall {
     /// Whether it was on a file of SQLite's.
     fn is_of_catalog(&self) -> bool {
-        let file = self.0.rsplit('/').next().unwrap_or_default();
-        file.starts_with("catalog.sqlite")
+        self.file_name().starts_with("catalog.sqlite")
+    }
+
+    /// Whether it was on the catalog's directory. SQLite syncs it when it makes a file, and tells
+    /// nobody if that fails; the server syncs it itself afterwards, and does not start if that fails.
+    fn is_of_catalog_directory(&self) -> bool {
+        self.file_name() == DATA_DIRECTORY
+    }
+
+    fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -36,7 +46,8 @@ impl Case {
     /// Whether no write may be taken from the call on: a sync has failed in the only place of the rows
     /// or of the catalog.
     pub(crate) fn fences(&self, call: &FailedCall) -> bool {
-        let is_only_place = self.place != Place::Two || call.is_of_catalog();
+        let is_only_place = self.place != Place::Two && !call.is_of_catalog_directory();
+        let is_only_place = is_only_place || call.is_of_catalog();
         matches!(self.fault, Fault::File(Kind::Sync, ..)) && is_only_place
     }
 
@@ -54,6 +65,10 @@ impl Case {
             Fault::Nothing => &[],
             Fault::Message(..) => &[IO_ERROR],
             Fault::File(Kind::Sync, ..) if is_of_catalog && commits => &[SYNC_FAILED, UNKNOWN],
+            // Of nodes that have all closed themselves.
+            Fault::File(Kind::Sync, ..) if self.closes_all_nodes() => &[IO_ERROR, DISK_FULL],
+            // The other node goes on with the statement.
+            Fault::File(Kind::Sync, ..) if self.place == Place::Two => &[],
             Fault::File(Kind::Sync, ..) => &[SYNC_FAILED],
             // SQLite does not say why it could not open a file.
             Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog => &[IO_ERROR],
@@ -77,8 +92,14 @@ impl Case {
 
     /// Whether reads of what is not in memory go on failing.
     pub(crate) fn keeps_from_reading(&self) -> bool {
-        // On one node only, others have the rows.
-        matches!(self.fault, Fault::File(Kind::Open | Kind::Read, Failure::Eio, Mode::Sticky))
+        match self.fault {
+            Fault::File(Kind::Open, Failure::Eio, mode) => {
+                matches!(mode, Mode::Sticky | Mode::StickyThere)
+            }
+            // Of a disk of one node only, the other node has the rows.
+            Fault::File(Kind::Read, Failure::Eio, mode) => mode == Mode::Sticky,
+            Fault::Nothing | Fault::Message(..) | Fault::File(..) => false,
+        }
     }
 
     /// Whether both nodes have closed themselves, since neither can sync: nothing can be read then.
