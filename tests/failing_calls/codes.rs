@@ -92,14 +92,9 @@ impl Case {
 
     /// Whether reads of what is not in memory go on failing.
     pub(crate) fn keeps_from_reading(&self) -> bool {
-        match self.fault {
-            Fault::File(Kind::Open, Failure::Eio, mode) => {
-                matches!(mode, Mode::Sticky | Mode::StickyThere)
-            }
-            // Of a disk of one node only, the other node has the rows.
-            Fault::File(Kind::Read, Failure::Eio, mode) => mode == Mode::Sticky,
-            Fault::Nothing | Fault::Message(..) | Fault::File(..) => false,
-        }
+        let Fault::File(kind, Failure::Eio, mode) = self.fault else { return false };
+        let goes_on = matches!(mode, Mode::Sticky | Mode::StickyThere);
+        goes_on && matches!(kind, Kind::Open | Kind::Read)
     }
 
     /// Whether both nodes have closed themselves, since neither can sync: nothing can be read then.
