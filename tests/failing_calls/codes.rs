@@ -54,13 +54,18 @@ impl Case {
     /// Whether no write may be taken after a statement was refused so: the catalog could not be written,
     /// and not for want of space.
     pub(crate) fn is_fence(&self, call: &FailedCall, code: &str) -> bool {
-        call.is_of_catalog() && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+        self.may_be_of_catalog(call) && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+    }
+
+    /// Whether calls on the catalog may have failed.
+    fn may_be_of_catalog(&self, call: &FailedCall) -> bool {
+        call.is_of_catalog() || call.is_of_catalog_directory() && self.is_sticky()
     }
 
     /// Whether a statement may be refused so over the call, `commits` says whether it would have
     /// committed.
     pub(crate) fn is_code(&self, call: &FailedCall, commits: bool, code: &str) -> bool {
-        let is_of_catalog = call.is_of_catalog();
+        let is_of_catalog = self.may_be_of_catalog(call);
         let right: &[&str] = match self.fault {
             Fault::Nothing => &[],
             Fault::Message(..) => &[IO_ERROR],
@@ -69,6 +74,8 @@ impl Case {
             Fault::File(Kind::Sync, ..) if self.closes_all_nodes() => &[IO_ERROR, DISK_FULL],
             // The other node goes on with the statement.
             Fault::File(Kind::Sync, ..) if self.place == Place::Two => &[],
+            // What the slices of a statement meet first.
+            Fault::File(Kind::Sync, ..) if self.is_sticky() => &[SYNC_FAILED, DISK_FULL],
             Fault::File(Kind::Sync, ..) => &[SYNC_FAILED],
             // SQLite does not say why it could not open a file.
             Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog => &[IO_ERROR],
