@@ -127,4 +127,11 @@ impl SegmentFiles for ClusterFiles {
     fn are_here(&self) -> bool {
         matches!(self.0, Cluster::Alone(_))
     }
+
+    fn are_unsynced(&self) -> bool {
+        match &self.0 {
+            Cluster::Alone(node) => node.failed_sync().is_some(),
+            Cluster::Nodes(_) => false,
+        }
+    }
 }

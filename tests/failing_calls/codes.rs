@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::case::{Case, Failure, Fault, Kind, Mode, Place};
+use crate::run::DATA_DIRECTORY;
 
 /// The disk is full.
 pub(crate) const DISK_FULL: &str = "53100";
@@ -21,8 +22,17 @@ pub(crate) struct FailedCall(pub(crate) String);
 impl FailedCall {
     /// Whether it was on a file of SQLite's.
     fn is_of_catalog(&self) -> bool {
-        let file = self.0.rsplit('/').next().unwrap_or_default();
-        file.starts_with("catalog.sqlite")
+        self.file_name().starts_with("catalog.sqlite")
+    }
+
+    /// Whether it was on the catalog's directory. SQLite syncs it when it makes a file, and tells
+    /// nobody if that fails; the server syncs it itself afterwards, and does not start if that fails.
+    fn is_of_catalog_directory(&self) -> bool {
+        self.file_name() == DATA_DIRECTORY
+    }
+
+    fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -36,24 +46,36 @@ impl Case {
     /// Whether no write may be taken from the call on: a sync has failed in the only place of the rows
     /// or of the catalog.
     pub(crate) fn fences(&self, call: &FailedCall) -> bool {
-        let is_only_place = self.place != Place::Two || call.is_of_catalog();
+        let is_only_place = self.place != Place::Two && !call.is_of_catalog_directory();
+        let is_only_place = is_only_place || call.is_of_catalog();
         matches!(self.fault, Fault::File(Kind::Sync, ..)) && is_only_place
     }
 
     /// Whether no write may be taken after a statement was refused so: the catalog could not be written,
     /// and not for want of space.
     pub(crate) fn is_fence(&self, call: &FailedCall, code: &str) -> bool {
-        call.is_of_catalog() && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+        self.may_be_of_catalog(call) && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+    }
+
+    /// Whether calls on the catalog may have failed.
+    fn may_be_of_catalog(&self, call: &FailedCall) -> bool {
+        call.is_of_catalog() || call.is_of_catalog_directory() && self.is_sticky()
     }
 
     /// Whether a statement may be refused so over the call, `commits` says whether it would have
     /// committed.
     pub(crate) fn is_code(&self, call: &FailedCall, commits: bool, code: &str) -> bool {
-        let is_of_catalog = call.is_of_catalog();
+        let is_of_catalog = self.may_be_of_catalog(call);
         let right: &[&str] = match self.fault {
             Fault::Nothing => &[],
             Fault::Message(..) => &[IO_ERROR],
             Fault::File(Kind::Sync, ..) if is_of_catalog && commits => &[SYNC_FAILED, UNKNOWN],
+            // Of nodes that have all closed themselves.
+            Fault::File(Kind::Sync, ..) if self.closes_all_nodes() => &[IO_ERROR, DISK_FULL],
+            // The other node goes on with the statement.
+            Fault::File(Kind::Sync, ..) if self.place == Place::Two => &[],
+            // What the slices of a statement meet first.
+            Fault::File(Kind::Sync, ..) if self.is_sticky() => &[SYNC_FAILED, DISK_FULL],
             Fault::File(Kind::Sync, ..) => &[SYNC_FAILED],
             // SQLite does not say why it could not open a file.
             Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog => &[IO_ERROR],
@@ -77,8 +99,9 @@ impl Case {
 
     /// Whether reads of what is not in memory go on failing.
     pub(crate) fn keeps_from_reading(&self) -> bool {
-        // On one node only, others have the rows.
-        matches!(self.fault, Fault::File(Kind::Open | Kind::Read, Failure::Eio, Mode::Sticky))
+        let Fault::File(kind, Failure::Eio, mode) = self.fault else { return false };
+        let goes_on = matches!(mode, Mode::Sticky | Mode::StickyThere);
+        goes_on && matches!(kind, Kind::Open | Kind::Read)
     }
 
     /// Whether both nodes have closed themselves, since neither can sync: nothing can be read then.

@@ -18,6 +18,9 @@ use crate::session::Session;
 /// How much of a server's log is shown of a run that failed.
 const LOG_LINES: usize = 5;
 
+/// The server's, in the directory of the bench.
+pub(crate) const DATA_DIRECTORY: &str = "data";
+
 /// What runs one after the other share, and runs at the same time do not.
 pub(crate) struct Bench {
     directory: TempDir,
@@ -219,7 +222,7 @@ impl Bench {
 
     /// Makes the directory what it was before the first run; answers what is in it.
     async fn prepare(&mut self, place: Place) -> Model {
-        let data = self.directory.path().join("data");
+        let data = self.directory.path().join(DATA_DIRECTORY);
         if place == Place::First {
             remove_folder(&data);
             return Model::default();
@@ -295,7 +298,7 @@ impl Bench {
         };
         Setup {
             binary: self.binary.clone(),
-            data_directory: self.directory.path().join("data"),
+            data_directory: self.directory.path().join(DATA_DIRECTORY),
             log: self.directory.path().join("log"),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
             environment: self.objects.environment(),

@@ -178,7 +178,7 @@ impl CatalogLog {
         // Before the log is looked at: its index then is in memory, and not in a file of its own, for which
         // there is no space on a full disk.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        write_ahead(&connection)?;
         let synchronous = if faults::planted(Defect::SkipLogSync) { "OFF" } else { "FULL" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -495,6 +495,15 @@ fn format_version(connection: &Connection) -> Result<Option<i64>> {
         0 | 1 => Ok(None),
         _ => Err(Error::CatalogDamaged("its tables are not there".into())),
     }
+}
+
+/// Gives the file a write-ahead log.
+fn write_ahead(connection: &Connection) -> Result<()> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    // The file is written after the row that tells of it, and only who asks on hears that it was not.
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 fn create(connection: &mut Connection) -> Result<()> {

@@ -40,6 +40,9 @@ pub trait SegmentFiles: Send + Sync + std::fmt::Debug {
     /// Whether they are on a disk of this process. A node of its own closes itself when a sync of its
     /// disk fails.
     fn are_here(&self) -> bool;
+
+    /// Whether a sync of that disk has failed, whoever was told.
+    fn are_unsynced(&self) -> bool;
 }
 
 /// The files to be removed.

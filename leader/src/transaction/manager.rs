@@ -201,7 +201,7 @@ impl TransactionManager {
     /// Has the log know that ids below `end` are taken, and some more so that it is rarely asked.
     fn note_reserved(&self, end: u64, ahead: u64) -> Result<()> {
         let mut log = self.log.lock();
-        if self.fenced.load(Ordering::Relaxed) {
+        if self.is_fenced() {
             return Err(Error::Fenced);
         }
         // Another reservation may have noted enough meanwhile.
@@ -301,6 +301,12 @@ impl TransactionManager {
             self.fence_after(error);
         }
         written
+    }
+
+    /// Whether nothing is written any more. Of a statement whose slices fail in several ways one error
+    /// is told, which need not be that of the sync; the disk knows of all.
+    fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed) || self.files.are_unsynced()
     }
 
     /// Commits nothing more if an error leaves it unknown what is on this process's disk.
@@ -514,7 +520,7 @@ fn is_unsynced(error: &Error) -> bool {
 fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
     let manager = Arc::clone(&pending.manager);
     let mut log = manager.log.lock();
-    if manager.fenced.load(Ordering::Relaxed) {
+    if manager.is_fenced() {
         return Err(Error::Fenced);
     }
     manager.check_not_replaced()?;

@@ -80,7 +80,9 @@ fn damage_of(error: &Error) -> Option<DamagedFile> {
             Some(DamagedFile { path: path.clone(), place: *place, reason: reason.clone() })
         }
         // Other errors of the system are not about these bytes: too many open files, no such file.
-        Error::Io { action: "read", path, source } if source.raw_os_error() == Some(libc::EIO) => {
+        Error::Io { action: "open" | "read", path, source }
+            if source.raw_os_error() == Some(libc::EIO) =>
+        {
             let reason = source.to_string();
             Some(DamagedFile { path: path.clone(), place: Place::File, reason })
         }
@@ -96,9 +98,9 @@ mod tests {
         Error::Corrupt { path: path.into(), place: Place::Footer, reason: reason.into() }
     }
 
-    fn unreadable(number: i32) -> Error {
+    fn failed(action: &'static str, number: i32) -> Error {
         let source = std::io::Error::from_raw_os_error(number);
-        Error::Io { action: "read", path: "/data/io".into(), source }
+        Error::Io { action, path: format!("/data/{action}").into(), source }
     }
 
     #[test]
@@ -127,12 +129,16 @@ mod tests {
     fn only_what_is_wrong_with_the_bytes_is_a_damage() {
         let mut damages = Damages::default();
         for number in [libc::ENOENT, libc::EMFILE, libc::EACCES] {
-            damages.note(&unreadable(number));
+            damages.note(&failed("open", number));
+            damages.note(&failed("read", number));
         }
+        damages.note(&failed("remove", libc::EIO));
         damages.note(&Error::SchemaMismatch("a defect".into()));
         assert_eq!(damages.changes(), 0);
-        damages.note(&unreadable(libc::EIO));
-        assert!(damages.contains(Path::new("/data/io")));
+        for action in ["open", "read"] {
+            damages.note(&failed(action, libc::EIO));
+            assert!(damages.contains(&Path::new("/data").join(action)));
+        }
     }
 
     #[test]
