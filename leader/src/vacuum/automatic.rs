@@ -232,7 +232,7 @@ mod tests {
         table.slices = vec![Vec::new()];
         for ((rows, deleted), id) in segments.iter().zip(1..) {
             let id = SegmentId(id);
-            let info = storage::statistics::SegmentInfo {
+            let info = SegmentInfo {
                 id,
                 fingerprint: 0,
                 row_count: *rows,

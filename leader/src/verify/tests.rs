@@ -242,7 +242,6 @@ fn random_flips_in_larger_files_are_found() {
 }
 
 /// The figures of a run.
-#[expect(clippy::print_stdout, reason = "what a long run is for")]
 pub(super) fn report(text: &str) {
     println!("{text}");
 }

@@ -104,7 +104,7 @@ impl Stopped {
     fn read(&self, path: &Path, bytes: &[u8]) -> Result<Reading, Vec<String>> {
         for beside in ["-wal", "-shm", "-journal"] {
             let beside = PathBuf::from(format!("{}{beside}", path.display()));
-            if beside.exists() {
+            if beside.try_exists().unwrap() {
                 fs::remove_file(beside).unwrap();
             }
         }
