@@ -15,7 +15,7 @@ use crate::support::cluster::{Cluster, Options};
 
 const WRITERS: i64 = 4;
 /// Rows that each writer begins with.
-const ROWS: i64 = 250_000;
+const ROWS: i64 = 40_000;
 const ALTERS: [&str; 8] = [
     "ALTER DISTKEY id",
     "ALTER SORTKEY (v, id)",
