@@ -212,7 +212,7 @@ async fn a_rewrite_has_the_live_rows_in_order() {
     assert!(again.is_empty(), "the goal is reached");
     // A column that is dropped leaves the disk.
     let mut schema = TableSchema::clone(&after.schema);
-    let dropped = schema.columns.remove(5).id;
+    let dropped = schema.columns.remove(4).id;
     schema.sort_key = vec![5];
     after.schema = Arc::new(schema);
     let rewritten = fixture.node.rewrite_slice(&request(&after, true)).unwrap().unwrap();
