@@ -39,6 +39,13 @@ impl Choice {
         self.filters.is_empty() || self.filters.iter().any(fits)
     }
 
+    /// Series that are not in a sample: statements of a cluster in which every sync fails wait long
+    /// for nodes, and which code they have is not settled (`docs/failing-calls.md`).
+    fn leaves_out(&self, series: &str) -> bool {
+        let is_sample = !self.is_all && self.filters.is_empty();
+        is_sample && series.starts_with("two/") && series.contains("/sticky")
+    }
+
     /// The first number of a series that runs, and the step to the next.
     fn numbers(&mut self, case: &Case) -> (u64, Option<u64>) {
         let series = case.series();
@@ -85,7 +92,7 @@ impl Plan {
         let mut series = Vec::new();
         for (place, fault) in all_series() {
             let mut next = Case { place, fault, nth: 0 };
-            if choice.has_part_of(&next.series()) {
+            if choice.has_part_of(&next.series()) && !choice.leaves_out(&next.series()) {
                 let (first, step) = choice.numbers(&next);
                 next.nth = first;
                 series.push(Series::new(next, step));

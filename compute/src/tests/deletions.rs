@@ -185,6 +185,7 @@ async fn a_rewrite_has_the_live_rows_in_order() {
     let mut next_id = 1 << 30;
     version = delete(&fixture, &version, "id % 3 = 0", &mut next_id).await;
     let goal = RewriteGoal { sorted_percent: Some(95), live_percent: Some(95), joins_small: true };
+    let ids = std::cell::Cell::new(1 << 40);
     let request = |version: &TableVersion, may_go_on: bool| RewriteRequest {
         table: version.table,
         schema: Arc::clone(&version.schema),
@@ -194,7 +195,7 @@ async fn a_rewrite_has_the_live_rows_in_order() {
             .map(|info| (Arc::clone(info), version.deletions.get(&info.id).map(Arc::clone)))
             .collect(),
         goal,
-        ids: 1 << 40..(1 << 40) + 1000,
+        ids: ids.replace(ids.get() + 1000)..ids.get(),
         gives_way: false,
         may_go_on: Arc::new(move || may_go_on),
     };
