@@ -92,11 +92,6 @@ impl QueryThreads {
     pub fn handle(&self, pace: Pace) -> Handle {
         self.sets[pace as usize].handle().clone()
     }
-
-    /// Whether any work is running or waiting to run.
-    pub fn are_busy(&self) -> bool {
-        self.sets.iter().any(|set| set.handle().metrics().num_alive_tasks() > 0)
-    }
 }
 
 /// Sets the niceness of the calling thread.

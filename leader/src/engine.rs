@@ -238,11 +238,6 @@ impl Engine {
         }
     }
 
-    /// Whether a query is running.
-    pub fn runs_queries(&self) -> bool {
-        self.query_threads.are_busy()
-    }
-
     /// Keeps VACUUM away, unless one runs.
     pub fn try_vacuum_turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         self.vacuum.try_lock().ok()

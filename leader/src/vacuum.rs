@@ -112,7 +112,7 @@ async fn rewrite(
         goal,
         ids: first.0..first.0 + SEGMENTS_PER_TASK,
         gives_way,
-        may_go_on: if gives_way { automatic::pace(engine) } else { Arc::new(|| true) },
+        may_go_on: Arc::new(|| true),
     };
     match &engine.cluster {
         Cluster::Alone(node) => rewrite_here(node, request).await,
@@ -131,8 +131,8 @@ impl Drop for StopOnDrop {
 
 async fn rewrite_here(node: &Arc<Node>, mut request: RewriteRequest) -> Result<Vec<NewSegments>> {
     let stop = StopOnDrop(Arc::default());
-    let (stopped, pace) = (Arc::clone(&stop.0), Arc::clone(&request.may_go_on));
-    request.may_go_on = Arc::new(move || !stopped.load(Ordering::Relaxed) && pace());
+    let stopped = Arc::clone(&stop.0);
+    request.may_go_on = Arc::new(move || !stopped.load(Ordering::Relaxed));
     let node = Arc::clone(node);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // Once begun it runs until it is told to stop, and removes what nobody waits for any more.

@@ -1,12 +1,13 @@
 //! VACUUM of one slice: decides which segments to write again, and does it.
 //!
-//! Nothing of it counts before the leader's commit. The rewrite runs on a thread of its own, gives
-//! way while [`RewriteRequest::may_go_on`] waits, and takes a bounded part of the node's memory.
+//! Nothing of it counts before the leader's commit. The rewrite runs on a thread of its own, pauses
+//! while the node is scanned if it is to give way, and takes a bounded part of the node's memory.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::memory_pool::MemoryConsumer;
 use storage::SEGMENT_ROWS_MAX;
@@ -48,9 +49,9 @@ pub struct RewriteRequest {
     pub goal: RewriteGoal,
     /// Ids for new segments and for temporary ones.
     pub ids: std::ops::Range<u64>,
-    /// It gives way to queries. A node that is asked by another process does so while it is scanned.
+    /// It gives way to queries: to the scans of the node.
     pub gives_way: bool,
-    /// Asked again and again: may wait, and says whether to go on.
+    /// Asked again and again whether to go on.
     pub may_go_on: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -69,6 +70,9 @@ const SMALL_SEGMENT_ROWS: u64 = SEGMENT_ROWS_MAX as u64 / 2;
 const MEMORY_DIVISOR: usize = 8;
 /// The least memory of a rewrite, bytes.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
+/// How long a rewrite pauses at a time for scans, and how often before it goes on in any case.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSES_MAX: usize = 20;
 
 impl Node {
     /// Rewrites what the goal asks for; `None` if it was told to stop. On an error, and after a stop,
@@ -86,7 +90,7 @@ impl Node {
             let segment = self.live_segment(table, slice, info, vector.as_deref(), &request.schema);
             segments.push(segment?);
         }
-        let Some(groups) = choose(&segments, request)? else { return Ok(None) };
+        let Some(groups) = choose(self, &segments, request)? else { return Ok(None) };
         let mut done = Vec::new();
         let mut target = Target { node: self, request, next: request.ids.start };
         for group in groups {
@@ -139,6 +143,18 @@ impl Node {
         Ok(written)
     }
 
+    /// Whether to go on, after giving way if that is asked for.
+    fn may_go_on(&self, request: &RewriteRequest) -> bool {
+        let goes_on = || !self.is_abandoned(SegmentId(request.ids.start)) && (request.may_go_on)();
+        for _ in 0..PAUSES_MAX {
+            if !request.gives_way || !self.is_scanned() || !goes_on() {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        goes_on()
+    }
+
     fn remove_rewritten(&self, request: &RewriteRequest, done: &[RewrittenSegments]) {
         let written = done.iter().flat_map(|group| &group.segments);
         let files = written.map(|s| (request.slice, super::StoredFile::Segment(s.id)));
@@ -165,14 +181,18 @@ impl Group {
 }
 
 /// What to rewrite; `None` if the request was stopped.
-fn choose(segments: &[Segment], request: &RewriteRequest) -> Result<Option<Vec<Group>>, Error> {
+fn choose(
+    node: &Node,
+    segments: &[Segment],
+    request: &RewriteRequest,
+) -> Result<Option<Vec<Group>>, Error> {
     let goal = request.goal;
     let has_key = !request.schema.sort_key.is_empty();
     let mut groups: Vec<Group> = Vec::new();
     let mut sorts = false;
     match goal.sorted_percent {
         Some(percent) if has_key => {
-            let Some(orders) = read_orders(segments, request)? else { return Ok(None) };
+            let Some(orders) = read_orders(node, segments, request)? else { return Ok(None) };
             let rows: Vec<_> =
                 orders.iter().zip(segments).map(|(o, s)| (o, s.live_rows())).collect();
             sorts = !SortedRows::count(&rows).reach(percent);
@@ -232,12 +252,13 @@ fn has_column(schema: &TableSchema, id: ColumnId) -> bool {
 
 /// The order of each segment; `None` if the request was stopped.
 fn read_orders(
+    node: &Node,
     segments: &[Segment],
     request: &RewriteRequest,
 ) -> Result<Option<Vec<SegmentOrder>>, Error> {
     let mut orders = Vec::with_capacity(segments.len());
     for segment in segments {
-        if !(request.may_go_on)() {
+        if !node.may_go_on(request) {
             return Ok(None);
         }
         orders.push(SegmentOrder::read(segment)?);
@@ -307,8 +328,7 @@ impl RewriteTarget for Target<'_> {
     }
 
     fn advance(&mut self, _: usize) -> ControlFlow<()> {
-        let given_up = self.node.is_abandoned(SegmentId(self.request.ids.start));
-        if !given_up && (self.request.may_go_on)() {
+        if self.node.may_go_on(self.request) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())

@@ -1,7 +1,6 @@
 //! What leader and node say to each other beside queries, and nodes about files.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::common::Result;
@@ -227,10 +226,6 @@ pub(crate) struct RewriteSlice {
     pub(crate) gives_way: bool,
 }
 
-/// How long a rewrite pauses at a time for scans, and how often before it goes on in any case.
-const PAUSE: Duration = Duration::from_millis(5);
-const PAUSES_MAX: usize = 20;
-
 /// Segments and what takes their place.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RewrittenProto {
@@ -259,8 +254,7 @@ impl RewriteSlice {
         })
     }
 
-    /// The request for a node, which stops when its ids are given up. It may pause while the node is
-    /// scanned.
+    /// The request for a node, which stops when its ids are given up.
     pub(crate) fn to_request(&self, node: &Arc<Node>) -> Result<RewriteRequest> {
         let table = self.table.clone().ok_or_else(|| missing("the table of a rewrite"))?;
         let version = table.into_version(node.layout().slices())?;
@@ -271,16 +265,6 @@ impl RewriteSlice {
             (Arc::new(info), vector.map(Arc::new))
         };
         let (asked, first) = (Arc::clone(node), SegmentId(self.first_segment));
-        let pauses = if self.gives_way { PAUSES_MAX } else { 0 };
-        let may_go_on = move || {
-            for _ in 0..pauses {
-                if !asked.is_scanned() || asked.is_abandoned(first) {
-                    break;
-                }
-                std::thread::sleep(PAUSE);
-            }
-            !asked.is_abandoned(first)
-        };
         Ok(RewriteRequest {
             table: version.table,
             schema: version.schema,
@@ -293,7 +277,7 @@ impl RewriteSlice {
             },
             ids: self.first_segment..self.end_segment,
             gives_way: self.gives_way,
-            may_go_on: Arc::new(may_go_on),
+            may_go_on: Arc::new(move || !asked.is_abandoned(first)),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Comments on objects: kept and shown.
 
+use std::sync::Arc;
+
 use storage::ids::{ColumnId, TableId};
 
 use super::Snapshot;
@@ -32,11 +34,6 @@ impl Commented {
 }
 
 impl Snapshot {
-    /// The comment on an object.
-    pub fn comment(&self, object: Commented) -> Option<&str> {
-        self.comments.get(&object).map(String::as_str)
-    }
-
     /// All comments. Of a column or a constraint that is gone one may be left.
     pub fn comments(&self) -> impl Iterator<Item = (Commented, &str)> {
         self.comments.iter().map(|(object, text)| (*object, text.as_str()))
@@ -51,7 +48,7 @@ impl Snapshot {
         {
             return Err(undefined_schema(&oid.to_string()));
         }
-        let comments = std::sync::Arc::make_mut(&mut self.comments);
+        let comments = Arc::make_mut(&mut self.comments);
         match text {
             Some(text) => comments.insert(object, text.to_owned()),
             None => comments.remove(&object),
@@ -62,7 +59,7 @@ impl Snapshot {
     /// Forgets the comments on what is gone.
     pub(super) fn forget_comments(&mut self, is_gone: impl Fn(Commented) -> bool) {
         if self.comments.keys().any(|object| is_gone(*object)) {
-            std::sync::Arc::make_mut(&mut self.comments).retain(|object, _| !is_gone(*object));
+            Arc::make_mut(&mut self.comments).retain(|object, _| !is_gone(*object));
         }
     }
 }

@@ -65,7 +65,7 @@ impl Snapshot {
                 && !matches!(other.kind, ConstraintKind::ForeignKey { .. })
                 && column_set(table, &other.columns) == own
         });
-        let is_needed = |found: &Referenced| {
+        let needs_it = |found: &Referenced| {
             let mut columns = referenced_columns(table, found);
             columns.sort_unstable();
             match found.columns.is_empty() {
@@ -74,7 +74,7 @@ impl Snapshot {
             }
         };
         self.keys_to(table.id)
-            .filter(|(_, _, found)| is_needed(found))
+            .filter(|(_, _, found)| needs_it(found))
             .map(|(owner, key, _)| ForeignKey::new(owner, key, &needs))
             .collect()
     }

@@ -162,7 +162,7 @@ impl CatalogLog {
             let copy = directory.path().join("copy.sqlite");
             std::fs::copy(path, &copy).ok()?;
             std::fs::write(beside(&copy), log).ok()?;
-            // An older one has no digests that would tell.
+            // The digests of an older one, if it has any, are not those that are looked at.
             if format_version(&Connection::open(&copy).ok()?).ok()? != Some(FORMAT_VERSION) {
                 return None;
             }

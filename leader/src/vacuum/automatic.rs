@@ -28,9 +28,6 @@ const LOOKS_MAX: u32 = 180;
 const SMALL_SEGMENTS_MAX: usize = 32;
 /// Rows of a segment that is not small.
 const SMALL_SEGMENT_ROWS: u64 = storage::SEGMENT_ROWS_MAX as u64 / 2;
-/// How long a rewrite gives way at a time, and how often before it goes on in any case.
-const PAUSE: Duration = Duration::from_millis(5);
-const PAUSES_MAX: usize = 20;
 
 /// Looks at all tables again and again, as long as the engine is there.
 pub(crate) async fn run(engine: Weak<Engine>) {
@@ -172,21 +169,6 @@ fn is_out_of_order(table: &TableEntry) -> bool {
         .into_iter()
         .flatten()
         .any(|rows| rows.all - rows.sorted >= UNSORTED_ROWS_MIN && !rows.reach(SORTED_PERCENT))
-}
-
-/// Gives way while queries run.
-pub(super) fn pace(engine: &Arc<Engine>) -> Arc<dyn Fn() -> bool + Send + Sync> {
-    let engine = Arc::downgrade(engine);
-    Arc::new(move || {
-        for _ in 0..PAUSES_MAX {
-            match engine.upgrade() {
-                None => return false,
-                Some(engine) if !engine.runs_queries() => return true,
-                Some(_) => std::thread::sleep(PAUSE),
-            }
-        }
-        true
-    })
 }
 
 #[cfg(test)]

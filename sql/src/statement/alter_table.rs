@@ -62,7 +62,7 @@ pub enum TableChange {
 }
 
 /// Columns that only one of two tables has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmatched {
     /// There must be none.
     Refuse,

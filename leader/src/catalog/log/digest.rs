@@ -352,6 +352,7 @@ mod tests {
         assert_eq!(Sums::from_bytes(&bytes[1..], TABLES.len()), None);
         assert_eq!(Sums::from_bytes(&[], TABLES.len()), None);
     }
+
     /// A catalog as format 6 has it.
     fn make_format_6(path: &std::path::Path) -> Connection {
         drop(CatalogLog::open(path).unwrap());
