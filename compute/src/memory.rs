@@ -22,6 +22,10 @@ use crate::peak_memory::PeakMemory;
 /// How many of the largest consumers an out-of-memory message names.
 const CONSUMERS_REPORTED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not zero");
 
+/// A directory in the spill directory that only takes up space: the next start removes it before it
+/// makes the one that operators spill into, for which there is space then though the disk is full.
+const SPARE: &str = "spare";
+
 /// What a node may use.
 #[derive(Debug, Clone)]
 pub struct MemoryLimits {
@@ -51,11 +55,14 @@ pub fn runtime_env(limits: &MemoryLimits) -> Result<Arc<RuntimeEnv>, Error> {
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![limits.spill_dir.clone()]))
         .with_max_temp_directory_size(limits.spill_bytes_max);
-    RuntimeEnvBuilder::new()
+    let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
         .with_memory_pool(memory_pool(limits.memory_bytes).0)
         .build_arc()
-        .map_err(Error::Runtime)
+        .map_err(Error::Runtime)?;
+    // Without it this node starts nevertheless.
+    let _ = fs::create_dir(limits.spill_dir.join(SPARE));
+    Ok(runtime)
 }
 
 /// The memory of one query on one process: its grant from workload management. Spill space and

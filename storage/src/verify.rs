@@ -15,6 +15,7 @@
 //! ```
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,8 +96,8 @@ impl fmt::Display for Place {
 pub enum ProblemKind {
     /// The bytes are not what was written, or what was written is wrong.
     Damaged,
-    /// The operating system does not give the bytes.
-    Unreadable,
+    /// The operating system does not give the bytes, for this reason.
+    Unreadable(ErrorKind),
 }
 
 /// Something that is wrong with a file.
@@ -119,7 +120,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             ProblemKind::Damaged => "is damaged",
-            ProblemKind::Unreadable => "cannot be read",
+            ProblemKind::Unreadable(_) => "cannot be read",
         };
         write!(formatter, "{} {kind} at {}", self.path.display(), self.place)?;
         if let (offset, length @ 1..) = self.bytes {
@@ -136,7 +137,7 @@ impl Problem {
             Error::Corrupt { reason, .. } => (ProblemKind::Damaged, reason),
             Error::SchemaMismatch(reason) => (ProblemKind::Damaged, reason),
             Error::Io { source, .. } | Error::SyncFailed { source, .. } => {
-                (ProblemKind::Unreadable, source.to_string())
+                (ProblemKind::Unreadable(source.kind()), source.to_string())
             }
         };
         Problem { path: path.to_owned(), place, bytes, kind, reason }

@@ -31,12 +31,7 @@ pub(crate) enum End {
 pub(crate) async fn check(end: End) -> Result<(), String> {
     let directory = tempfile::Builder::new().prefix("blueshift-full-").tempdir().unwrap();
     let disk = Disk::new(directory.path(), DISK_BYTES, false);
-    // A start makes a directory in the spill space, which needs a block of its disk.
-    let (config, spill) = (directory.path().join("config.toml"), directory.path().join("spill"));
-    let text = format!("[memory]\nspill_dir = \"{}\"\n", spill.display());
-    std::fs::write(&config, text).unwrap();
-    let config = config.to_string_lossy().into_owned();
-    let arguments = vec!["--slices".to_owned(), "2".to_owned(), "--config".to_owned(), config];
+    let arguments = vec!["--slices".to_owned(), "2".to_owned()];
     let data = disk.path().join("data");
     let mut server = Server::new(data, directory.path(), arguments, Vec::new());
     let done = go(&mut server, &disk, end).await;

@@ -99,8 +99,8 @@ fn read_back(problem: Problem) -> Error {
     let Problem { path, place, kind, reason, .. } = problem;
     match kind {
         ProblemKind::Damaged => Error::Corrupt { path, place, reason },
-        ProblemKind::Unreadable => {
-            let source = std::io::Error::other(reason);
+        ProblemKind::Unreadable(kind) => {
+            let source = std::io::Error::new(kind, reason);
             Error::Io { action: "read back", path, source }
         }
     }
@@ -148,13 +148,32 @@ fn column_of(place: Place) -> Option<ColumnId> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
+    use crate::error::storage_code;
 
     #[test]
     fn a_sample_is_as_large_as_was_asked() {
         let sampled = |percent| (0..10_000).filter(|n| is_sampled(SegmentId(*n), percent)).count();
         assert_eq!((sampled(0), sampled(100)), (0, 10_000));
         assert!((150..250).contains(&sampled(2)), "{}", sampled(2));
+    }
+
+    /// What a full disk refuses is not taken for a broken one.
+    #[test]
+    fn a_file_that_cannot_be_read_back_says_why() {
+        let problem = |kind| Problem {
+            path: "/data/1.seg".into(),
+            place: Place::File,
+            bytes: (0, 0),
+            kind,
+            reason: "no".into(),
+        };
+        let code = |kind| storage_code(&read_back(problem(kind)));
+        assert_eq!(code(ProblemKind::Unreadable(ErrorKind::StorageFull)), "53100");
+        assert_eq!(code(ProblemKind::Unreadable(ErrorKind::Other)), "58030");
+        assert_eq!(code(ProblemKind::Damaged), "XX001");
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn words(problem: &Problem, table: Option<&TableEntry>) -> String {
     };
     let kind = match problem.kind {
         ProblemKind::Damaged => "is damaged",
-        ProblemKind::Unreadable => "cannot be read",
+        ProblemKind::Unreadable(_) => "cannot be read",
     };
     format!(", {place}{block} {kind} ({})", problem.reason)
 }

@@ -43,7 +43,7 @@ fn a_problem_says_what_and_where() {
     let unreadable = Problem {
         place: Place::File,
         bytes: (0, 0),
-        kind: ProblemKind::Unreadable,
+        kind: ProblemKind::Unreadable(ErrorKind::NotFound),
         reason: "no".into(),
         ..problem
     };
@@ -78,6 +78,6 @@ fn deletion_vectors_are_checked() {
     io.damage(path, |bytes| bytes[60] ^= 1).unwrap();
     assert_eq!(kinds(verify(&info, &segment)), damaged);
     io.remove(path).unwrap();
-    let unreadable = [(Place::DeletionVector, ProblemKind::Unreadable)];
+    let unreadable = [(Place::DeletionVector, ProblemKind::Unreadable(ErrorKind::NotFound))];
     assert_eq!(kinds(verify(&info, &segment)), unreadable);
 }

@@ -1,5 +1,6 @@
 //! Checks of sound files find nothing; checks of damaged ones find what and where.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use proptest::prelude::{ProptestConfig, proptest};
@@ -291,7 +292,7 @@ fn a_file_that_is_not_the_catalogs_is_found() {
     let io = Arc::new(MemoryIo::new());
     let problems = verify_segment(io, Path::new("/data/none"), &sample.info, Depth::Values);
     let found: Vec<_> = problems.iter().map(|problem| (problem.place, problem.kind)).collect();
-    assert_eq!(found, [(Place::File, ProblemKind::Unreadable)]);
+    assert_eq!(found, [(Place::File, ProblemKind::Unreadable(ErrorKind::NotFound))]);
 }
 
 /// A block that the disk does not give is a problem, and the rest is checked nevertheless.
@@ -305,7 +306,7 @@ fn unreadable_blocks_are_reported_and_passed_by() {
             call,
             lasting: false,
             effect: FaultEffect::Nothing,
-            os_error: libc::EIO,
+            os_error: libc::ENOSPC,
         };
         let faulty = Arc::new(FaultyIo::new(Arc::new(io_with(&sample.bytes)), fault));
         let io = Arc::clone(&faulty) as Arc<dyn Io>;
@@ -315,7 +316,7 @@ fn unreadable_blocks_are_reported_and_passed_by() {
             break;
         }
         let [problem] = problems.as_slice() else { panic!("call {call}: {problems:?}") };
-        assert_eq!(problem.kind, ProblemKind::Unreadable);
+        assert_eq!(problem.kind, ProblemKind::Unreadable(ErrorKind::StorageFull));
         places.push(problem.place);
     }
     let (footer, _) = sample.footer();
