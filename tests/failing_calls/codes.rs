@@ -54,7 +54,9 @@ impl Case {
     /// Whether no write may be taken after a statement was refused so: the catalog could not be written,
     /// and not for want of space.
     pub(crate) fn is_fence(&self, call: &FailedCall, code: &str) -> bool {
-        self.may_be_of_catalog(call) && [IO_ERROR, SYNC_FAILED, UNKNOWN].contains(&code)
+        let is_of_sync = [SYNC_FAILED, UNKNOWN].contains(&code);
+        let is_of_catalog = self.may_be_of_catalog(call) && (is_of_sync || code == IO_ERROR);
+        is_of_catalog || self.closes_all_nodes() && is_of_sync
     }
 
     /// Whether calls on the catalog may have failed.
@@ -70,7 +72,10 @@ impl Case {
             Fault::Nothing => &[],
             Fault::Message(..) => &[IO_ERROR],
             Fault::File(Kind::Sync, ..) if is_of_catalog && commits => &[SYNC_FAILED, UNKNOWN],
-            // Of nodes that have all closed themselves.
+            // Of nodes that have all closed themselves; or of the catalog, which no more can be synced.
+            Fault::File(Kind::Sync, ..) if self.closes_all_nodes() && commits => {
+                &[IO_ERROR, DISK_FULL, SYNC_FAILED, UNKNOWN]
+            }
             Fault::File(Kind::Sync, ..) if self.closes_all_nodes() => &[IO_ERROR, DISK_FULL],
             // The other node goes on with the statement.
             Fault::File(Kind::Sync, ..) if self.place == Place::Two => &[],
@@ -89,7 +94,8 @@ impl Case {
     pub(crate) fn is_code_of_fenced(&self, code: &str) -> bool {
         // A disk that is full meanwhile may be met first.
         let is_full = matches!(self.fault, Fault::File(_, Failure::Enospc, _)) && self.is_sticky();
-        code == SYNC_FAILED || is_full && code == DISK_FULL
+        let is_full = is_full && code == DISK_FULL;
+        code == SYNC_FAILED || is_full || self.closes_all_nodes() && code == IO_ERROR
     }
 
     /// Whether a read may meet the call itself.

@@ -24,6 +24,7 @@ use crate::transaction::lock::LockMode;
 
 /// Makes an empty table.
 pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
+    lock_referenced(session, &statement.constraints).await?;
     let schema = if statement.temporary {
         session.temporary_schema_for_new()?
     } else {
@@ -51,6 +52,20 @@ pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Resul
     }
     session.transaction()?.change(Change::CreateTable(Arc::new(entry)))?;
     Ok(command("CREATE TABLE"))
+}
+
+/// Locks what foreign keys stand for before the statement's snapshot is taken, so that it sees what
+/// who had it before has made of it.
+async fn lock_referenced(session: &mut Session, constraints: &[Constraint]) -> Result<()> {
+    for constraint in constraints {
+        let Constraint::ForeignKey { table, .. } = constraint else { continue };
+        let peek = session.transaction()?.peek();
+        let Some(found) = session.find_table(&peek, table).ok().flatten() else { continue };
+        if session.check_owner(&found.owner, "relation", &found.name).is_ok() {
+            session.lock_if_exists(table, LockMode::Insert).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A key of the table, with the name that Postgres would give it.

@@ -47,14 +47,18 @@ impl Transaction {
         Ok(all)
     }
 
-    /// Takes foreign keys off their tables.
+    /// Takes foreign keys off their tables. Those of a table that was dropped meanwhile are gone with it.
     pub async fn drop_foreign_keys(&mut self, keys: &[ForeignKey]) -> Result<()> {
         let mut by_table: BTreeMap<TableId, BTreeSet<u32>> = BTreeMap::new();
         for key in keys {
             by_table.entry(key.table).or_default().insert(key.oid);
         }
         for (table, keys) in by_table {
-            self.lock(table, LockMode::Exclusive).await?;
+            let locked = self.lock(table, LockMode::Exclusive).await;
+            if self.is_gone(table) {
+                continue;
+            }
+            locked?;
             let Some(entry) = self.view.table_by_id(table).map(Arc::clone) else { continue };
             let mut next = TableEntry::clone(&entry);
             next.constraints.retain(|constraint| !keys.contains(&constraint.oid));
