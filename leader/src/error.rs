@@ -402,6 +402,7 @@ fn sqlstate(kind: ErrorKind) -> Cow<'static, str> {
         ErrorKind::UndefinedSchema => code::INVALID_SCHEMA_NAME,
         ErrorKind::UndefinedColumn => "42703",
         ErrorKind::AmbiguousColumn => "42702",
+        ErrorKind::AmbiguousAlias => "42P09",
         ErrorKind::UndefinedFunction => "42883",
         ErrorKind::UndefinedType => code::UNDEFINED_OBJECT,
         ErrorKind::IndeterminateType => "42P18",

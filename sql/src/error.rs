@@ -22,6 +22,8 @@ pub enum ErrorKind {
     UndefinedColumn,
     /// A name matches several columns (42702).
     AmbiguousColumn,
+    /// A name of a table in front of a column matches several tables (42P09).
+    AmbiguousAlias,
     /// No function has this name and these arguments (42883).
     UndefinedFunction,
     /// A type name is not known (42704).

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::Binder;
 use super::expression::{parse_template, template};
 use super::insert::{assign, check_type, default_of};
+use super::namesakes;
 use super::provider::TARGET;
 use crate::catalog::{ROW_ID_COLUMN, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,17 +53,15 @@ pub(super) fn delete(
     target: &TargetTable,
     parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    let label = delete.alias.as_ref().unwrap_or(&delete.table.name);
     let query = TargetQuery {
         with: delete.with.clone(),
         target,
-        label,
-        has_alias: delete.alias.is_some(),
-        outputs: vec![column(label, ROW_ID_COLUMN)],
+        alias: delete.alias.as_deref(),
+        outputs: vec![Output::Column(ROW_ID_COLUMN)],
         others: delete.using.clone(),
         selection: delete.selection.clone(),
     };
-    let plan = binder.bind_query(&query.build()?, parameter_types)?;
+    let plan = binder.bind_query(&query.build(binder)?, parameter_types)?;
     let ids = plan.schema().columns().into_iter().map(row_ids);
     let ids: Vec<Expr> = ids.collect();
     Ok(LogicalPlanBuilder::from(plan).project(ids)?.build()?)
@@ -81,29 +80,27 @@ pub(super) fn update(
     parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
     let assigned = assigned_columns(&update.assignments, target)?;
-    let label = update.alias.as_ref().unwrap_or(&update.table.name);
     let mut parameter_types = parameter_types.to_vec();
     let mut outputs = Vec::with_capacity(target.columns.len() + 1);
     for (index, own) in target.columns.iter().enumerate() {
         outputs.push(match assigned.get(&index) {
             Some(InsertValue::Expression(value)) => {
                 type_parameter(value, own.sql_type.arrow_type(), &mut parameter_types);
-                value.as_ref().clone()
+                Output::Value(value.as_ref().clone())
             }
-            Some(InsertValue::Default) | None => column(label, &own.name),
+            Some(InsertValue::Default) | None => Output::Column(&own.name),
         });
     }
-    outputs.push(column(label, ROW_ID_COLUMN));
+    outputs.push(Output::Column(ROW_ID_COLUMN));
     let query = TargetQuery {
         with: update.with.clone(),
         target,
-        label,
-        has_alias: update.alias.is_some(),
+        alias: update.alias.as_deref(),
         outputs,
         others: update.from.clone(),
         selection: update.selection.clone(),
     };
-    let plan = binder.bind_query(&query.build()?, &parameter_types)?;
+    let plan = binder.bind_query(&query.build(binder)?, &parameter_types)?;
     with_assigned(binder, plan, target, &assigned)
 }
 
@@ -175,7 +172,11 @@ fn type_parameter(value: &ast::Expr, data_type: DataType, types: &mut Vec<Option
 }
 
 /// A MERGE as statements that can do it.
-pub(super) fn merge(merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
+pub(super) fn merge(
+    binder: &Binder<'_>,
+    merge: &Merge,
+    target: &TargetTable,
+) -> Result<MergeSteps> {
     let (table, alias) = (merge.table.clone(), merge.alias.clone());
     let source = || ast::TableWithJoins { relation: merge.source.clone(), joins: Vec::new() };
     let delete = || Delete {
@@ -189,7 +190,9 @@ pub(super) fn merge(merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
         MergeAction::RemoveDuplicates => {
             let mut query = parse_template("select * from source")?;
             set_from(&mut query, vec![source()]);
-            let (columns, source) = (Vec::new(), InsertSource::Query(Box::new(query)));
+            // It must have all of them, or values would be lost.
+            let columns = target.columns.iter().map(|column| column.name.clone()).collect();
+            let source = InsertSource::Query(Box::new(query));
             let insert = Insert { table: table.clone(), columns, source };
             Ok(MergeSteps { matched: MergeStep::Delete(delete()), insert })
         }
@@ -205,7 +208,7 @@ pub(super) fn merge(merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
                     selection: Some(merge.condition.clone()),
                 }),
             };
-            let insert = unmatched(merge, target, columns, values)?;
+            let insert = unmatched(binder, merge, target, columns, values)?;
             Ok(MergeSteps { matched, insert })
         }
     }
@@ -213,6 +216,7 @@ pub(super) fn merge(merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
 
 /// INSERT of the values of rows of the source that match no row of the target.
 fn unmatched(
+    binder: &Binder<'_>,
     merge: &Merge,
     target: &TargetTable,
     columns: &[String],
@@ -241,8 +245,11 @@ fn unmatched(
         return Err(Error::not_supported("a MERGE that inserts nothing but DEFAULT"));
     }
     let mut matches = template();
-    let label = merge.alias.as_ref().unwrap_or(&merge.table.name);
-    set_from(&mut matches, vec![target_relation(target, label, false)?]);
+    let has_namesake = names_another(&merge.source, target, binder)
+        || names_another(&merge.condition, target, binder)
+        || outputs.iter().any(|value| names_another(value, target, binder));
+    let label = Label { target, alias: merge.alias.as_deref(), has_namesake };
+    set_from(&mut matches, vec![label.relation(false)?]);
     set_selection(&mut matches, Some(merge.condition.clone()));
     let mut query = template();
     let source = ast::TableWithJoins { relation: merge.source.clone(), joins: Vec::new() };
@@ -252,66 +259,206 @@ fn unmatched(
         &mut query,
         Some(ast::Expr::Exists { subquery: Box::new(matches), negated: true }),
     );
-    if merge.alias.is_none() {
-        shorten_names(&mut query, target);
-    }
+    label.shorten_names(&mut query);
     let source = InsertSource::Query(Box::new(query));
     Ok(Insert { table: merge.table.clone(), columns: named, source })
+}
+
+/// What a column of the output is.
+enum Output<'a> {
+    /// A column of the target.
+    Column(&'a str),
+    /// Something else.
+    Value(ast::Expr),
 }
 
 /// A query over a target and other relations.
 struct TargetQuery<'a> {
     with: Option<ast::With>,
     target: &'a TargetTable,
-    /// The name of the target in the query.
-    label: &'a str,
-    has_alias: bool,
-    outputs: Vec<ast::Expr>,
+    alias: Option<&'a str>,
+    outputs: Vec<Output<'a>>,
     others: Vec<ast::TableWithJoins>,
     selection: Option<ast::Expr>,
 }
 
 impl TargetQuery<'_> {
-    fn build(self) -> Result<ast::Query> {
+    fn build(mut self, binder: &Binder<'_>) -> Result<ast::Query> {
+        let values = self.outputs.iter().filter_map(|output| match output {
+            Output::Column(_) => None,
+            Output::Value(value) => Some(value),
+        });
+        let values: Vec<ast::Expr> = values.cloned().collect();
+        let has_namesake = self.alias.is_none()
+            && (names_another(&self.with, self.target, binder)
+                || names_another(&self.others, self.target, binder)
+                || names_another(&self.selection, self.target, binder)
+                || names_another(&values, self.target, binder));
+        let label = Label { target: self.target, alias: self.alias, has_namesake };
+        let is_named = label.is_named_in(&values)
+            || label.is_named_in(&self.selection)
+            || label.is_named_in(&self.others);
+        let listed = match is_named {
+            true => None,
+            false => take_listed(&mut self.others, self.target, binder)?,
+        };
+        let label = match &listed {
+            Some(alias) => Label { alias: Some(alias), has_namesake: false, ..label },
+            None => label,
+        };
+        let mut from = Vec::with_capacity(1 + self.others.len());
+        if listed.is_none() {
+            from.push(label.relation(true)?);
+        }
+        from.extend(self.others);
+        let outputs = self.outputs.into_iter().map(|output| match output {
+            Output::Column(name) => label.column(name),
+            Output::Value(value) => value,
+        });
+        let outputs = outputs.collect();
         let mut query = template();
         query.with = self.with;
-        let mut from = vec![target_relation(self.target, self.label, true)?];
-        from.extend(self.others);
         set_from(&mut query, from);
-        set_outputs(&mut query, self.outputs);
+        set_outputs(&mut query, outputs);
         set_selection(&mut query, self.selection);
-        if !self.has_alias {
-            shorten_names(&mut query, self.target);
-        }
+        label.shorten_names(&mut query);
         Ok(query)
     }
 }
 
-/// The target in FROM, with its row ids or without.
-fn target_relation(
+fn names_another(node: &impl ast::Visit, target: &TargetTable, binder: &Binder<'_>) -> bool {
+    namesakes::names_another(node, &target.schema, &target.name, binder.catalog)
+}
+
+/// Makes the target of a relation that stands for the same table, as in
+/// `UPDATE t SET a = 1 FROM s JOIN t AS u ON s.b = u.b`, where nothing else says which rows of `t` are
+/// meant. Answers its alias; None if there is no such relation, or there are several.
+///
+/// # Errors
+/// If it is in an outer join: rows of it that match nothing would be no rows.
+fn take_listed(
+    others: &mut [ast::TableWithJoins],
     target: &TargetTable,
-    label: &str,
-    with_ids: bool,
-) -> Result<ast::TableWithJoins> {
-    let mut query = parse_template("select 1 from target")?;
-    let relation = match query.body.as_mut() {
-        ast::SetExpr::Select(select) => select.from.pop(),
-        _ => None,
+    binder: &Binder<'_>,
+) -> Result<Option<String>> {
+    let is_target = |factor: &ast::TableFactor| match factor {
+        ast::TableFactor::Table { alias: Some(_), name, .. } => {
+            let table = namesakes::table_of(&namesakes::identifiers(name), binder.catalog);
+            table.is_some_and(|(schema, name)| schema == target.schema && name == target.name)
+        }
+        _ => false,
     };
-    let mut relation =
-        relation.ok_or_else(|| Error::new(ErrorKind::Internal, "the template has no table"))?;
-    if let ast::TableFactor::Table { name, alias, .. } = &mut relation.relation {
-        let database = with_ids.then_some(TARGET);
-        let parts = database.into_iter().chain([target.schema.as_str(), target.name.as_str()]);
-        *name = ObjectName::from(parts.map(Ident::new).collect::<Vec<_>>());
-        *alias = Some(ast::TableAlias {
-            explicit: true,
-            name: Ident::new(label),
-            columns: Vec::new(),
-            at: None,
-        });
+    let factors = |table: &ast::TableWithJoins| {
+        let joined = table.joins.iter().filter(|join| is_target(&join.relation)).count();
+        joined + usize::from(is_target(&table.relation))
+    };
+    if others.iter().map(factors).sum::<usize>() != 1 {
+        return Ok(None);
     }
-    Ok(relation)
+    for table in others {
+        if factors(table) == 0 {
+            continue;
+        }
+        let is_inner = |join: &ast::Join| {
+            use ast::JoinOperator::{CrossJoin, Inner, Join};
+            matches!(join.join_operator, Join(_) | Inner(_) | CrossJoin(_))
+        };
+        if !table.joins.iter().all(is_inner) {
+            let message = "Target table must be part of an equijoin predicate";
+            return Err(Error::new(ErrorKind::FeatureNotSupported, message));
+        }
+        let joined = table.joins.iter_mut().map(|join| &mut join.relation);
+        for factor in std::iter::once(&mut table.relation).chain(joined) {
+            if is_target(factor)
+                && let ast::TableFactor::Table { name, alias: Some(alias), .. } = factor
+            {
+                *name = target_name(target, true);
+                return Ok(Some(alias.name.value.clone()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What the target of a statement is called in it.
+struct Label<'a> {
+    target: &'a TargetTable,
+    alias: Option<&'a str>,
+    /// Without an alias there is another table of its name, and its schema tells it apart.
+    has_namesake: bool,
+}
+
+impl Label<'_> {
+    fn bare(&self) -> &str {
+        self.alias.unwrap_or(&self.target.name)
+    }
+
+    /// A column of it.
+    fn column(&self, name: &str) -> ast::Expr {
+        let schema = self.has_namesake.then_some(self.target.schema.as_str());
+        let parts = schema.into_iter().chain([self.bare(), name]);
+        ast::Expr::CompoundIdentifier(parts.map(Ident::new).collect())
+    }
+
+    /// It in FROM, with its row ids or without.
+    fn relation(&self, with_ids: bool) -> Result<ast::TableWithJoins> {
+        let mut query = parse_template("select 1 from target")?;
+        let relation = match query.body.as_mut() {
+            ast::SetExpr::Select(select) => select.from.pop(),
+            _ => None,
+        };
+        let mut relation =
+            relation.ok_or_else(|| Error::new(ErrorKind::Internal, "the template has no table"))?;
+        if let ast::TableFactor::Table { name, alias, .. } = &mut relation.relation {
+            *name = target_name(self.target, with_ids);
+            *alias = (!self.has_namesake).then(|| ast::TableAlias {
+                explicit: true,
+                name: Ident::new(self.bare()),
+                columns: Vec::new(),
+                at: None,
+            });
+        }
+        Ok(relation)
+    }
+
+    /// Whether a column of it is named with its label.
+    fn is_named_in(&self, node: &impl ast::Visit) -> bool {
+        let found = ast::visit_expressions(node, |expr| {
+            let ast::Expr::CompoundIdentifier(parts) = expr else {
+                return ControlFlow::Continue(());
+            };
+            let is_it = parts.len() > 1 && parts[parts.len() - 2].value == self.bare();
+            if is_it { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found.is_break()
+    }
+
+    /// Takes the schema off columns of the target where it has its bare name.
+    fn shorten_names(&self, query: &mut ast::Query) {
+        struct Shorten<'a>(&'a TargetTable);
+        impl VisitorMut for Shorten<'_> {
+            type Break = ();
+            fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+                if let ast::Expr::CompoundIdentifier(parts) = expr
+                    && let [schema, table, _] = parts.as_slice()
+                    && (&schema.value, &table.value) == (&self.0.schema, &self.0.name)
+                {
+                    parts.remove(0);
+                }
+                ControlFlow::Continue(())
+            }
+        }
+        if self.alias.is_none() && !self.has_namesake {
+            let _ = VisitMut::visit(query, &mut Shorten(self.target));
+        }
+    }
+}
+
+/// The target's name in a query; with its row ids or without.
+fn target_name(target: &TargetTable, with_ids: bool) -> ObjectName {
+    let database = with_ids.then_some(TARGET);
+    let parts = database.into_iter().chain([target.schema.as_str(), target.name.as_str()]);
+    ObjectName::from(parts.map(Ident::new).collect::<Vec<_>>())
 }
 
 fn set_from(query: &mut ast::Query, from: Vec<ast::TableWithJoins>) {
@@ -334,26 +481,4 @@ fn set_outputs(query: &mut ast::Query, outputs: Vec<ast::Expr>) {
     if let ast::SetExpr::Select(select) = query.body.as_mut() {
         select.projection = items.collect();
     }
-}
-
-fn column(label: &str, name: &str) -> ast::Expr {
-    ast::Expr::CompoundIdentifier(vec![Ident::new(label), Ident::new(name)])
-}
-
-/// Takes the schema off columns of the target: there it has its bare name.
-fn shorten_names(query: &mut ast::Query, target: &TargetTable) {
-    struct Shorten<'a>(&'a TargetTable);
-    impl VisitorMut for Shorten<'_> {
-        type Break = ();
-        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-            if let ast::Expr::CompoundIdentifier(parts) = expr
-                && let [schema, table, _] = parts.as_slice()
-                && (&schema.value, &table.value) == (&self.0.schema, &self.0.name)
-            {
-                parts.remove(0);
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _ = VisitMut::visit(query, &mut Shorten(target));
 }

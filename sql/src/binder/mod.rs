@@ -9,6 +9,7 @@ mod array_subquery;
 mod change;
 mod expression;
 mod insert;
+mod namesakes;
 mod naming;
 mod operators;
 mod planner;
@@ -62,6 +63,7 @@ impl<'a> Binder<'a> {
         parameter_types: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         let mut query = query.clone();
+        namesakes::tell_apart(&mut query, self.catalog)?;
         prepare::query(&mut query, self.catalog, self.session)?;
         let plan = self.plan(query, parameter_types)?;
         naming::restore(rewrite::finish(plan, self.zone())?)
@@ -134,7 +136,7 @@ impl<'a> Binder<'a> {
     /// # Errors
     /// For values that do not fit the named columns.
     pub fn merge_steps(&self, merge: &Merge, target: &TargetTable) -> Result<MergeSteps> {
-        change::merge(merge, target)
+        change::merge(self, merge, target)
     }
 
     /// The value of an expression without columns, such as an argument of EXECUTE, as a type.
