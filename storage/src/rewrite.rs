@@ -71,6 +71,26 @@ pub struct RewriteOptions {
     pub segment_rows: usize,
 }
 
+/// Roughly how many rows like those of a segment a rewrite with so much memory puts into a new one.
+pub fn rows_together(schema: &TableSchema, segment: &Segment, memory_bytes: usize) -> u64 {
+    part_bytes(memory_bytes) as u64 / row_bytes(schema, segment).max(1)
+}
+
+fn part_bytes(memory_bytes: usize) -> usize {
+    memory_bytes / 6
+}
+
+fn row_bytes(schema: &TableSchema, segment: &Segment) -> u64 {
+    let info = segment.info();
+    let text_bytes =
+        |column| info.column(column).map_or(0, |c| c.uncompressed_bytes / info.row_count.max(1));
+    let column_bytes = schema.columns.iter().map(|column| match column.column_type {
+        ColumnType::Text => sink::VIEW_BYTES + text_bytes(column.id),
+        other => sink::value_bytes(other),
+    });
+    column_bytes.sum()
+}
+
 /// Who asks for a rewrite: gives it names for its files, and decides whether it goes on.
 pub trait RewriteTarget {
     /// Id and path of the next file: a new segment, or a temporary one that is removed again. Both
@@ -196,20 +216,12 @@ impl Rewrite {
 
     /// Rows of so many bytes are sorted and written at once.
     fn part_bytes(&self) -> usize {
-        self.options.memory_bytes / 6
+        part_bytes(self.options.memory_bytes)
     }
 
     /// Roughly the bytes of a row of a segment in memory.
     fn row_bytes(&self, segment: &Segment) -> u64 {
-        let info = segment.info();
-        let text_bytes = |column| {
-            info.column(column).map_or(0, |c| c.uncompressed_bytes / info.row_count.max(1))
-        };
-        let column_bytes = self.schema.columns.iter().map(|column| match column.column_type {
-            ColumnType::Text => sink::VIEW_BYTES + text_bytes(column.id),
-            other => sink::value_bytes(other),
-        });
-        column_bytes.sum()
+        row_bytes(&self.schema, segment)
     }
 
     /// How many runs can be merged at once, two at least.

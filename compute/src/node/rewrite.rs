@@ -13,7 +13,7 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use storage::SEGMENT_ROWS_MAX;
 use storage::deletion_vector::DeletionVectorInfo;
 use storage::ids::{ColumnId, SegmentId, SliceId, TableId};
-use storage::rewrite::{RewriteOptions, RewriteTarget, RowOrder, rewrite_segments};
+use storage::rewrite::{RewriteOptions, RewriteTarget, RowOrder, rewrite_segments, rows_together};
 use storage::schema::TableSchema;
 use storage::segment::Segment;
 use storage::sort_order::{SegmentOrder, SortedRows, overlapping_segments};
@@ -116,13 +116,17 @@ impl Node {
         Ok(Some(done))
     }
 
+    fn rewrite_memory_bytes(&self) -> usize {
+        (self.memory_bytes() / MEMORY_DIVISOR).max(MEMORY_BYTES_MIN)
+    }
+
     fn rewrite_group(
         &self,
         sources: &[Segment],
         order: RowOrder,
         target: &mut Target<'_>,
     ) -> Result<Option<Vec<SegmentInfo>>, Error> {
-        let memory_bytes = (self.memory_bytes() / MEMORY_DIVISOR).max(MEMORY_BYTES_MIN);
+        let memory_bytes = self.rewrite_memory_bytes();
         let runtime = self.runtime_env();
         let reservation = MemoryConsumer::new("rewrite").register(&runtime.memory_pool);
         let reserved = reservation.try_grow(memory_bytes);
@@ -188,6 +192,8 @@ fn choose(
 ) -> Result<Option<Vec<Group>>, Error> {
     let goal = request.goal;
     let has_key = !request.schema.sort_key.is_empty();
+    let is_small =
+        |segment: &Segment| is_small(segment, &request.schema, node.rewrite_memory_bytes());
     let mut groups: Vec<Group> = Vec::new();
     let mut sorts = false;
     match goal.sorted_percent {
@@ -205,7 +211,7 @@ fn choose(
                 groups.extend(unsorted.map(|members| Group::sorted(members.clone())));
             }
             if goal.joins_small {
-                groups.extend(small_neighbours(segments, by_key, &groups));
+                groups.extend(small_neighbours(segments, by_key, &groups, is_small));
             }
         }
         _ if goal.joins_small && !has_key => {
@@ -266,8 +272,11 @@ fn read_orders(
     Ok(Some(orders))
 }
 
-fn is_small(segment: &Segment) -> bool {
-    segment.live_rows() < SMALL_SEGMENT_ROWS
+/// Whether two such segments would be one. Wide rows make no large segments: they would be written
+/// again and again in vain.
+fn is_small(segment: &Segment, schema: &TableSchema, memory_bytes: usize) -> bool {
+    let together = rows_together(schema, segment, memory_bytes) / 2;
+    segment.live_rows() < SMALL_SEGMENT_ROWS.min(together)
 }
 
 fn reaches_live(segments: &[Segment], percent: u8) -> bool {
@@ -277,7 +286,12 @@ fn reaches_live(segments: &[Segment], percent: u8) -> bool {
 }
 
 /// Small segments between which no other lies by the sort key. `by_key` has all segments.
-fn small_neighbours(segments: &[Segment], by_key: Vec<Vec<usize>>, chosen: &[Group]) -> Vec<Group> {
+fn small_neighbours(
+    segments: &[Segment],
+    by_key: Vec<Vec<usize>>,
+    chosen: &[Group],
+    is_small: impl Fn(&Segment) -> bool,
+) -> Vec<Group> {
     let is_chosen =
         |members: &[usize]| chosen.iter().any(|group| group.members.first() == members.first());
     let mut runs: Vec<Vec<usize>> = vec![Vec::new()];

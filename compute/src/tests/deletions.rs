@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, StringViewArray};
 use datafusion::physical_plan::execute_stream_partitioned;
 use storage::ids::{DeletionVectorId, SegmentId, SliceId};
 use storage::row_set::RowSet;
-use storage::schema::TableSchema;
+use storage::schema::{ColumnType, TableSchema};
 
 use super::fixture::*;
 use crate::row_ids::{Repeated, RowCollector, collect_row_ids, segment_rows};
@@ -88,12 +89,7 @@ const QUERIES: [&str; 6] = [
 ];
 
 /// The rows that no condition finds, in a table of DataFusion's own.
-async fn check(
-    fixture: &Fixture,
-    version: &TableVersion,
-    all: &arrow::array::RecordBatch,
-    deleted: &[&str],
-) {
+async fn check(fixture: &Fixture, version: &TableVersion, all: &RecordBatch, deleted: &[&str]) {
     let ours = fixture.session();
     fixture.register(&ours, version);
     let plain = plain_session(&[("every", all.clone())]);
@@ -224,4 +220,34 @@ async fn a_rewrite_has_the_live_rows_in_order() {
     after.slices[0] = segments.into_iter().cloned().map(Arc::new).collect();
     let again = fixture.node.rewrite_slice(&request(&after, true)).unwrap().unwrap();
     assert!(again.is_empty(), "nothing of it is left");
+}
+
+/// Rows of which few fit into a new segment make no large segments, however often they are written.
+#[tokio::test]
+async fn wide_rows_are_not_put_together_in_vain() {
+    let rewritten = async |text_bytes: usize| {
+        let fixture = Fixture::new(1);
+        let schema = schema_of(&[("text", ColumnType::Text, false)], vec![]);
+        let mut version = fixture.empty_table("t", &schema, Distribution::Even);
+        for _ in 0..3 {
+            let texts = (0..1500).map(|row| Some(format!("{row:0>text_bytes$}")));
+            let texts = StringViewArray::from_iter(texts);
+            let batch = RecordBatch::try_new(schema.arrow_schema(), vec![Arc::new(texts)]).unwrap();
+            version = fixture.insert(&version, vec![vec![batch]]).await;
+        }
+        let request = RewriteRequest {
+            table: version.table,
+            schema: Arc::clone(&version.schema),
+            slice: SliceId(0),
+            segments: version.slices[0].iter().map(|info| (Arc::clone(info), None)).collect(),
+            goal: RewriteGoal { sorted_percent: None, live_percent: None, joins_small: true },
+            ids: 1 << 40..(1 << 40) + 1000,
+            gives_way: false,
+            may_go_on: Arc::new(|| true),
+        };
+        let groups = fixture.node.rewrite_slice(&request).unwrap().unwrap();
+        groups.iter().map(|group| (group.sources.len(), group.segments.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(rewritten(10).await, [(3, 1)]);
+    assert_eq!(rewritten(10_000).await, []);
 }
