@@ -185,13 +185,16 @@ impl Engine {
             None => self.generate_password()?,
         };
         let mut transaction = self.transactions.begin(Start::default());
-        transaction.change(Change::PutUser(UserEntry {
-            oid: self.transactions.new_oid(),
-            name: SUPERUSER.to_owned(),
-            verifier: Some(verifier(&password)?),
-            superuser: true,
-            ..UserEntry::default()
-        }))?;
+        transaction.change(Change::PutUser(
+            UserEntry {
+                oid: self.transactions.new_oid(),
+                name: SUPERUSER.to_owned(),
+                verifier: Some(verifier(&password)?),
+                superuser: true,
+                ..UserEntry::default()
+            },
+            None,
+        ))?;
         transaction.change(Change::CreateSchema(SchemaEntry {
             oid: self.transactions.new_oid(),
             name: PUBLIC.to_owned(),

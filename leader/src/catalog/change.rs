@@ -9,7 +9,7 @@ use storage::ids::{SegmentId, SliceId, TableId};
 use storage::row_set::RowSet;
 use storage::statistics::SegmentInfo;
 
-use super::dependency::is_needed;
+use super::dependency::{ForeignKey, is_needed};
 use super::{
     Commented, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableEntry,
     UserEntry,
@@ -43,12 +43,12 @@ pub enum Change {
     DeleteRows(TableId, Vec<Deletion>),
     /// Segments were written again without their deleted rows, and sorted perhaps: VACUUM.
     Rewrite(TableId, Vec<Rewritten>),
-    /// A user exists with this entry from now on.
-    PutUser(UserEntry),
+    /// A user exists with this entry from now on, where it had the other one before, or did not exist.
+    PutUser(UserEntry, Option<UserEntry>),
     /// DROP USER: the user with this number.
     DropUser(u32),
-    /// A group exists with this entry from now on.
-    PutGroup(GroupEntry),
+    /// A group exists with this entry from now on, likewise.
+    PutGroup(GroupEntry, Option<GroupEntry>),
     /// DROP GROUP: the group with this number.
     DropGroup(u32),
     /// A role exists with this entry from now on, where it had the other one before, or did not exist.
@@ -123,9 +123,9 @@ impl Snapshot {
             Change::Truncate(id) => self.truncate(*id),
             Change::DeleteRows(id, deletions) => self.delete_rows(*id, deletions),
             Change::Rewrite(id, rewritten) => self.rewrite(*id, rewritten),
-            Change::PutUser(entry) => self.put_user(entry),
+            Change::PutUser(entry, before) => self.put_user(entry, before.as_ref()),
             Change::DropUser(oid) => self.drop_user(*oid),
-            Change::PutGroup(entry) => self.put_group(entry),
+            Change::PutGroup(entry, before) => self.put_group(entry, before.as_ref()),
             Change::DropGroup(oid) => self.drop_group(*oid),
             Change::PutRole(entry, before) => self.put_role(entry, before.as_ref()),
             Change::DropRole(oid) => self.drop_role(*oid),
@@ -191,12 +191,34 @@ impl Snapshot {
             self.check_name_is_free(&after.schema, &after.name)?;
         }
         check_not_null(&entry, after)?;
+        self.check_unneeded(&entry, after)?;
         let mut next = TableEntry::clone(after);
         next.slices.clone_from(&entry.slices);
         next.deletions = Deletions::clone(&entry.deletions);
         next.numbers_taken = entry.numbers_taken;
         self.drop_table(id)?;
         self.create_table(&Arc::new(next))
+    }
+
+    /// Refuses to let columns and keys go that foreign keys of other tables need.
+    fn check_unneeded(&self, before: &TableEntry, after: &TableEntry) -> Result<()> {
+        let check = |what: String, mut keys: Vec<ForeignKey>| {
+            keys.retain(|key| key.table != before.id);
+            if keys.is_empty() { Ok(()) } else { Err(is_needed(&what, &keys)) }
+        };
+        for (position, column) in before.columns.iter().enumerate() {
+            if after.columns.iter().all(|left| left.id != column.id) {
+                let what = format!("table {} column {}", before.name, column.name);
+                check(what, self.keys_to_column(before, position))?;
+            }
+        }
+        for constraint in &before.constraints {
+            if after.constraints.iter().all(|left| left.oid != constraint.oid) {
+                let what = format!("constraint {} on table {}", constraint.name, before.name);
+                check(what, self.keys_to_constraint(before, constraint))?;
+            }
+        }
+        Ok(())
     }
 
     fn drop_unneeded_table(&mut self, id: TableId) -> Result<()> {

@@ -49,14 +49,14 @@ pub struct Referenced {
 }
 
 impl Referenced {
-    /// What is referenced by these names of columns, if they all are there.
-    pub fn find(entry: &TableEntry, names: &[String]) -> Option<Self> {
-        let id = |name: &String| {
-            let column = entry.columns.iter().find(|column| column.name == *name);
-            column.map(|column| column.id)
-        };
-        let columns = names.iter().map(id).collect::<Option<_>>()?;
-        Some(Self { table: entry.id, columns })
+    /// What is referenced by these names of columns.
+    ///
+    /// # Errors
+    /// If one is not there.
+    pub fn find(entry: &TableEntry, names: &[String]) -> Result<Self> {
+        let id = |name: &String| entry.position(name).map(|position| entry.columns[position].id);
+        let columns = names.iter().map(id).collect::<Result<_>>()?;
+        Ok(Self { table: entry.id, columns })
     }
 
     /// The names that its columns have by now, if they all are there.

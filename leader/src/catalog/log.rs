@@ -636,9 +636,9 @@ fn write_change(writer: &mut Writer<'_>, xid: Xid, change: &Change) -> Result<()
         Change::Truncate(id) => {
             writer.run("DELETE FROM segments WHERE table_oid = ?1", params![id.0])?;
         }
-        Change::PutUser(user) => users::write_user(writer, user)?,
+        Change::PutUser(user, _) => users::write_user(writer, user)?,
         Change::DropUser(oid) => users::delete_user(writer, *oid)?,
-        Change::PutGroup(group) => users::write_group(writer, group)?,
+        Change::PutGroup(group, _) => users::write_group(writer, group)?,
         Change::DropGroup(oid) => {
             writer.run("DELETE FROM groups WHERE oid = ?1", params![oid])?;
         }

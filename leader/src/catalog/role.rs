@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Snapshot;
-use super::user::{duplicate, undefined};
-use crate::error::{Error, Result, code};
+use super::user::{changed_meanwhile, duplicate, undefined};
+use crate::error::Result;
 
 /// A role: users have it, and other roles, and so their users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,8 +78,7 @@ impl Snapshot {
             return Err(duplicate("role", &entry.name));
         }
         if self.role_by_oid(entry.oid) != before {
-            let message = format!("role \"{}\" was changed by another transaction", entry.name);
-            return Err(Error::statement(code::SERIALIZATION_FAILURE, message));
+            return Err(changed_meanwhile("role", &entry.name));
         }
         self.roles.retain(|_, role| role.oid != entry.oid);
         self.roles.insert(entry.name.clone(), entry.clone());

@@ -44,11 +44,14 @@ pub struct GroupEntry {
 
 impl Snapshot {
     /// A user has this entry from now on; under another name it is renamed.
-    pub(super) fn put_user(&mut self, entry: &UserEntry) -> Result<()> {
+    pub(super) fn put_user(&mut self, entry: &UserEntry, before: Option<&UserEntry>) -> Result<()> {
         if self.users.get(&entry.name).is_some_and(|known| known.oid != entry.oid) {
             return Err(duplicate("user", &entry.name));
         }
-        let before = self.user_by_oid(entry.oid).map(|user| user.name.clone());
+        if self.user_by_oid(entry.oid) != before {
+            return Err(changed_meanwhile("user", &entry.name));
+        }
+        let before = before.map(|user| user.name.clone());
         if let Some(before) = before.filter(|before| *before != entry.name) {
             self.users.remove(&before);
             self.change_owner(&before, &entry.name);
@@ -108,9 +111,16 @@ impl Snapshot {
     }
 
     /// A group has this entry from now on; under another name it is renamed.
-    pub(super) fn put_group(&mut self, entry: &GroupEntry) -> Result<()> {
+    pub(super) fn put_group(
+        &mut self,
+        entry: &GroupEntry,
+        before: Option<&GroupEntry>,
+    ) -> Result<()> {
         if self.groups.get(&entry.name).is_some_and(|known| known.oid != entry.oid) {
             return Err(duplicate("group", &entry.name));
+        }
+        if self.groups.values().find(|group| group.oid == entry.oid) != before {
+            return Err(changed_meanwhile("group", &entry.name));
         }
         self.groups.retain(|_, group| group.oid != entry.oid);
         self.groups.insert(entry.name.clone(), entry.clone());
@@ -125,6 +135,12 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// Who began with another entry than there is by now would undo what made it.
+pub(super) fn changed_meanwhile(kind: &str, name: &str) -> Error {
+    let message = format!("{kind} \"{name}\" was changed by another transaction");
+    Error::statement(code::SERIALIZATION_FAILURE, message)
 }
 
 /// `user "x" already exists`
@@ -142,8 +158,30 @@ mod tests {
     use super::*;
     use crate::catalog::Change;
 
+    fn entry(oid: u32, name: &str) -> UserEntry {
+        UserEntry { oid, name: name.to_owned(), ..UserEntry::default() }
+    }
+
     fn user(oid: u32, name: &str) -> Change {
-        Change::PutUser(UserEntry { oid, name: name.to_owned(), ..UserEntry::default() })
+        Change::PutUser(entry(oid, name), None)
+    }
+
+    /// Who has read it before somebody else has changed it.
+    #[test]
+    fn what_was_changed_meanwhile_is_not_written_over() {
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&user(1, "ann")).unwrap();
+        let before = UserEntry { superuser: true, ..entry(1, "ann") };
+        let late = Change::PutUser(UserEntry { createdb: true, ..before.clone() }, Some(before));
+        assert!(snapshot.apply(&late).is_err());
+        snapshot.apply(&Change::DropUser(1)).unwrap();
+        let late = Change::PutUser(entry(1, "eve"), Some(entry(1, "ann")));
+        assert!(snapshot.apply(&late).is_err());
+        let group = |members| GroupEntry { oid: 2, name: "g".to_owned(), members };
+        snapshot.apply(&Change::PutGroup(group(vec![]), None)).unwrap();
+        snapshot.apply(&Change::PutGroup(group(vec![3]), Some(group(vec![])))).unwrap();
+        let late = Change::PutGroup(group(vec![4]), Some(group(vec![])));
+        assert!(snapshot.apply(&late).is_err());
     }
 
     #[test]
@@ -151,10 +189,12 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let schema = SchemaEntry { oid: 3, name: "s".to_owned(), owner: "ann".to_owned() };
         let group = GroupEntry { oid: 2, name: "g".to_owned(), members: vec![1] };
-        for change in [user(1, "ann"), Change::CreateSchema(schema), Change::PutGroup(group)] {
+        for change in [user(1, "ann"), Change::CreateSchema(schema), Change::PutGroup(group, None)]
+        {
             snapshot.apply(&change).unwrap();
         }
-        snapshot.apply(&user(1, "bob")).unwrap();
+        let renamed = Change::PutUser(entry(1, "bob"), Some(entry(1, "ann")));
+        snapshot.apply(&renamed).unwrap();
         assert!(snapshot.user("ann").is_none());
         assert_eq!(snapshot.schema("s").unwrap().owner, "bob");
         assert_eq!(snapshot.groups_of(1).count(), 1);

@@ -25,7 +25,7 @@ pub(super) fn create(session: &mut Session, statement: &CreateGroup) -> Result<E
         name: statement.name.clone(),
         members: members(&view, &statement.users)?,
     };
-    session.transaction()?.change(Change::PutGroup(entry))?;
+    session.transaction()?.change(Change::PutGroup(entry, None))?;
     Ok(command("CREATE GROUP"))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn alter(session: &mut Session, statement: &AlterGroup) -> Result<Exe
             entry.name.clone_from(name);
         }
     }
-    session.transaction()?.change(Change::PutGroup(entry))?;
+    session.transaction()?.change(Change::PutGroup(entry, Some(known.clone())))?;
     Ok(command("ALTER GROUP"))
 }
 

@@ -43,12 +43,13 @@ pub(super) fn create(session: &mut Session, statement: &CreateUser) -> Result<Ex
     };
     apply(session, &mut entry, &statement.options)?;
     let oid = entry.oid;
-    session.transaction()?.change(Change::PutUser(entry))?;
+    session.transaction()?.change(Change::PutUser(entry, None))?;
     for name in &statement.groups {
         let group = view.group(name).ok_or_else(|| undefined("group", name))?;
         let mut members = group.members.clone();
         members.push(oid);
-        session.transaction()?.change(Change::PutGroup(GroupEntry { members, ..group.clone() }))?;
+        let next = GroupEntry { members, ..group.clone() };
+        session.transaction()?.change(Change::PutGroup(next, Some(group.clone())))?;
     }
     Ok(command("CREATE USER"))
 }
@@ -76,7 +77,7 @@ pub(super) fn alter(session: &mut Session, statement: &AlterUser) -> Result<Exec
             entry.settings.retain(|(name, _)| name != parameter);
         }
     }
-    session.transaction()?.change(Change::PutUser(entry))?;
+    session.transaction()?.change(Change::PutUser(entry, Some(known.clone())))?;
     Ok(command("ALTER USER"))
 }
 

@@ -101,7 +101,7 @@ fn catalog_of(changes: &[Change]) -> Snapshot {
 fn beginning() -> [Change; 2] {
     let schema = SchemaEntry { oid: 3, name: "public".into(), owner: "awsuser".into() };
     let owner = UserEntry { oid: 1, name: "awsuser".into(), ..UserEntry::default() };
-    [Change::PutUser(owner), Change::CreateSchema(schema)]
+    [Change::PutUser(owner, None), Change::CreateSchema(schema)]
 }
 
 /// Writes the files of a segment. What the catalog is told of them, and where they are.
@@ -135,7 +135,7 @@ pub(super) fn changes_of_a_small_database() -> Vec<Change> {
     let role = RoleEntry { oid: 5, name: "loader".into(), owner: 1, users: vec![1], roles: vec![] };
     let mut changes = beginning().to_vec();
     changes.extend([
-        Change::PutGroup(group),
+        Change::PutGroup(group, None),
         Change::PutRole(role, None),
         Change::PutParameter("statement_timeout".into(), Some("1000".into())),
         Change::CreateTable(Arc::new(entry())),

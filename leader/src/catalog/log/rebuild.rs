@@ -117,8 +117,8 @@ mod tests {
             };
             let changes = [
                 table(number),
-                Change::PutUser(user),
-                Change::PutGroup(group),
+                Change::PutUser(user, None),
+                Change::PutGroup(group, None),
                 Change::PutParameter("p'".into(), Some(format!("{{\"n\": {number}}}"))),
             ];
             log.commit(Xid(u64::from(number)), &changes, next(number)).unwrap()
@@ -152,10 +152,11 @@ mod tests {
         let mut records = fill(&mut log, 10..20);
         // The owner of the schema gets another name, one of its group goes, and a parameter.
         let owner = UserEntry { oid: 30, name: "o".into(), ..UserEntry::default() };
-        records.push(log.commit(Xid(97), &[Change::PutUser(owner.clone())], next(21)).unwrap());
-        let renamed = UserEntry { name: "it's p".into(), ..owner };
+        records
+            .push(log.commit(Xid(97), &[Change::PutUser(owner.clone(), None)], next(21)).unwrap());
+        let renamed = UserEntry { name: "it's p".into(), ..owner.clone() };
         let changes = [
-            Change::PutUser(renamed),
+            Change::PutUser(renamed, Some(owner)),
             Change::DropUser(2),
             Change::DropGroup(105),
             Change::PutParameter("p'".into(), None),

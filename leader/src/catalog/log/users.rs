@@ -18,7 +18,7 @@ pub(super) fn read(connection: &Connection, snapshot: &mut Snapshot) -> Result<(
             name: row.get(1)?,
             members: from_json("members", &members)?,
         };
-        snapshot.apply(&Change::PutGroup(group))?;
+        snapshot.apply(&Change::PutGroup(group, None))?;
     }
     for role in read_roles(connection)? {
         snapshot.apply(&Change::PutRole(role, None))?;
@@ -51,7 +51,7 @@ fn read_users(connection: &Connection, snapshot: &mut Snapshot) -> Result<()> {
             syslog_unrestricted: row.get(8)?,
             settings: from_json("settings", &settings)?,
         };
-        snapshot.apply(&Change::PutUser(user))?;
+        snapshot.apply(&Change::PutUser(user, None))?;
     }
     Ok(())
 }
@@ -217,17 +217,17 @@ mod tests {
         let set =
             |value: Option<&str>| Change::PutParameter("p".to_owned(), value.map(str::to_owned));
         let first = [
-            Change::PutUser(user.clone()),
-            Change::PutUser(other),
-            Change::PutGroup(group),
+            Change::PutUser(user.clone(), None),
+            Change::PutUser(other, None),
+            Change::PutGroup(group, None),
             Change::PutRole(role(11, "r", &[]), None),
             Change::PutRole(role(12, "q", &[11]), None),
             Change::CreateSchema(schema),
             set(Some("1")),
         ];
         commit(&mut log, 1, &first);
-        let renamed = UserEntry { name: "eve".to_owned(), ..user };
-        commit(&mut log, 2, &[Change::PutUser(renamed.clone()), Change::DropUser(8)]);
+        let renamed = UserEntry { name: "eve".to_owned(), ..user.clone() };
+        commit(&mut log, 2, &[Change::PutUser(renamed.clone(), Some(user)), Change::DropUser(8)]);
         drop(log);
         let mut log = CatalogLog::open(&path).unwrap();
         let (snapshot, _) = log.read().unwrap();

@@ -211,8 +211,8 @@ fn catalog() -> SystemCatalog {
     let schema =
         |oid, name: &str| SchemaEntry { oid, name: name.to_owned(), owner: "awsuser".to_owned() };
     for change in [
-        Change::PutUser(user(100_000, "awsuser", true)),
-        Change::PutUser(user(100_005, "ann", false)),
+        Change::PutUser(user(100_000, "awsuser", true), None),
+        Change::PutUser(user(100_005, "ann", false), None),
         Change::CreateSchema(schema(100_001, "public")),
         Change::CreateSchema(schema(100_002, "sales")),
         Change::CreateTable(Arc::new(table)),
