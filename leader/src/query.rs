@@ -82,32 +82,36 @@ async fn execute_once(
     };
     // Once begun a commit goes on whoever waits, and so its outcome must be told.
     if session.takes_commit_after_statement() && result.is_ok() {
-        return session.commit_and_go_on().await.and(result);
+        session.commit_and_go_on().await?;
+        session.after_commit()?;
     }
     result
 }
 
-/// A statement that writes and whose commit may be in vain is committed here, and done again if it
-/// was.
+/// A statement that is alone in its transaction is committed here if its commit may be in vain, and
+/// done again if it was, or if another transaction was quicker before that.
 async fn execute_alone(
     session: &mut Session,
     statement: &Arc<SessionStatement>,
     parameters: Vec<ScalarValue>,
     cancel: &CancelHandle,
 ) -> Result<Execution> {
-    let mut execution = execute_once(session, statement, parameters.clone(), cancel).await?;
-    // The last attempt ends as any transaction does.
     for _ in 1..LONE_ATTEMPTS_MAX {
-        if !session.can_lose() {
-            break;
-        }
-        let LoneCommit::Lost(tables) = session.commit_alone().await? else { break };
+        let tables = match execute_once(session, statement, parameters.clone(), cancel).await {
+            Ok(execution) if !session.can_lose() => return Ok(execution),
+            Ok(execution) => match session.commit_alone().await? {
+                LoneCommit::Done => return Ok(execution),
+                LoneCommit::Lost(tables) => tables,
+            },
+            Err(Error::Conflict { table, .. }) => session.begin_alone_again(table)?,
+            Err(error) => return Err(error),
+        };
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::Canceled),
             locked = session.lock_ahead(&tables) => locked?,
         }
-        execution = execute_once(session, statement, parameters.clone(), cancel).await?;
     }
-    Ok(execution)
+    // The last attempt ends as any transaction does.
+    execute_once(session, statement, parameters, cancel).await
 }

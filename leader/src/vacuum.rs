@@ -137,21 +137,31 @@ async fn rewrite_here(node: &Arc<Node>, mut request: RewriteRequest) -> Result<V
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // Once begun it runs until it is told to stop, and removes what nobody waits for any more.
     let _task = SpawnedTask::spawn_blocking(move || {
-        let rewritten = node.rewrite_slice(&request);
-        if let Err(Ok(Some(unwanted))) = sender.send(rewritten) {
-            remove_here(&node, &request, &unwanted);
-        }
+        let rewritten = node.rewrite_slice(&request).map(|groups| {
+            groups.map(|groups| Unclaimed { node, request: request.clone(), groups })
+        });
+        // Whoever waits no longer leaves it unread, and with it the files go.
+        let _ = sender.send(rewritten);
     });
     let lost = |_| Error::Internal("a rewrite did not end".into());
-    let rewritten = receiver.await.map_err(lost)??.ok_or(Error::Canceled)?;
-    Ok(rewritten.into_iter().map(NewSegments::from).collect())
+    let mut rewritten = receiver.await.map_err(lost)??.ok_or(Error::Canceled)?;
+    Ok(std::mem::take(&mut rewritten.groups).into_iter().map(NewSegments::from).collect())
 }
 
-fn remove_here(node: &Node, request: &RewriteRequest, unwanted: &[RewrittenSegments]) {
-    let segments = unwanted.iter().flat_map(|group| &group.segments);
-    let files = segments.map(|s| (request.slice, compute::StoredFile::Segment(s.id)));
-    if let Err(error) = node.remove_stored(request.table, files) {
-        tracing::warn!(%error, "cannot remove rewritten segments; the next start removes them");
+/// Segments that were written and that nobody has taken; dropped, they are removed.
+struct Unclaimed {
+    node: Arc<Node>,
+    request: RewriteRequest,
+    groups: Vec<RewrittenSegments>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let segments = self.groups.iter().flat_map(|group| &group.segments);
+        let files = segments.map(|s| (self.request.slice, compute::StoredFile::Segment(s.id)));
+        if let Err(error) = self.node.remove_stored(self.request.table, files) {
+            tracing::warn!(%error, "cannot remove rewritten segments; the next start removes them");
+        }
     }
 }
 

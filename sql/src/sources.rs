@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::ast::{self, visit_relations};
-use crate::statement::{Insert, InsertSource, InsertValue, TableName};
+use crate::statement::{Assignment, Delete, Insert, InsertSource, InsertValue, TableName, Update};
 
 impl Insert {
     /// Whether what it inserts may depend on rows of its own table: it names one that is called so,
@@ -17,6 +17,31 @@ impl Insert {
                 InsertValue::Expression(expression) => names(expression.as_ref(), &self.table),
             }),
         }
+    }
+}
+
+impl Delete {
+    /// Whether which rows go may depend on other rows of its own table; as
+    /// [`Insert::may_read_target`].
+    pub fn may_read_target(&self) -> bool {
+        names(&self.with, &self.table)
+            || names(&self.using, &self.table)
+            || names(&self.selection, &self.table)
+    }
+}
+
+impl Update {
+    /// Whether what it changes may depend on other rows of its own table; as
+    /// [`Insert::may_read_target`].
+    pub fn may_read_target(&self) -> bool {
+        let in_value = |assignment: &Assignment| match &assignment.value {
+            InsertValue::Default => false,
+            InsertValue::Expression(value) => names(value.as_ref(), &self.table),
+        };
+        names(&self.with, &self.table)
+            || names(&self.from, &self.table)
+            || names(&self.selection, &self.table)
+            || self.assignments.iter().any(in_value)
     }
 }
 

@@ -263,7 +263,7 @@ pub struct CreateTable {
     /// LIKE parent
     pub like: Option<LikeTable>,
     /// Informational keys.
-    pub constraints: Vec<Constraint>,
+    pub constraints: Vec<NamedConstraint>,
     /// Distribution, sort key and the rest.
     pub attributes: TableAttributes,
 }
@@ -292,6 +292,15 @@ pub struct LikeTable {
     pub parent: TableName,
     /// INCLUDING DEFAULTS
     pub including_defaults: bool,
+}
+
+/// A key with the name that CONSTRAINT gives it, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedConstraint {
+    /// CONSTRAINT name
+    pub name: Option<String>,
+    /// What it is.
+    pub constraint: Constraint,
 }
 
 /// A key that is stored but not enforced.

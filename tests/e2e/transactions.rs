@@ -81,6 +81,42 @@ async fn a_locked_table_is_written_by_nobody_else() {
     assert_eq!(sum(&holder, "t").await, Some(13));
 }
 
+/// The first statement after LOCK sees what was committed before the last of the locks was taken.
+#[tokio::test]
+async fn several_locked_tables_are_seen_as_they_are() {
+    let cluster = Cluster::start();
+    let (holder, other) = (cluster.connect().await, cluster.connect().await);
+    holder.batch_execute("CREATE TABLE a (n bigint); CREATE TABLE b (n bigint)").await.unwrap();
+    holder.batch_execute("BEGIN; INSERT INTO b VALUES (1)").await.unwrap();
+    let waiting = async {
+        other.batch_execute("BEGIN; SAVEPOINT s; LOCK a, b").await.unwrap();
+        sum(&other, "b").await
+    };
+    let holding = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (seen, ()) = tokio::join!(waiting, holding);
+    assert_eq!(seen, Some(1), "the snapshot is older than the lock");
+    other.batch_execute("ROLLBACK").await.unwrap();
+    // One statement after the other.
+    holder.batch_execute("BEGIN; INSERT INTO b VALUES (2)").await.unwrap();
+    let waiting = async {
+        other.batch_execute("BEGIN; LOCK a; LOCK b").await.unwrap();
+        sum(&other, "b").await
+    };
+    let holding = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (seen, ()) = tokio::join!(waiting, holding);
+    assert_eq!(seen, Some(3), "the snapshot is older than the second lock");
+    // Both are locked still.
+    let insert = holder.batch_execute("INSERT INTO a VALUES (1)");
+    let insert = tokio::time::timeout(std::time::Duration::from_millis(300), insert);
+    assert!(insert.await.is_err(), "the first lock is lost");
+}
+
 #[tokio::test]
 async fn a_connection_that_is_lost_leaves_nothing() {
     let cluster = Cluster::start();

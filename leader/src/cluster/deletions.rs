@@ -42,13 +42,16 @@ pub(super) async fn write_here(
     let _task = SpawnedTask::spawn_blocking(move || {
         let mut written = Written { node: Arc::clone(&node), table, files: Vec::new() };
         let result = write_all(&node, table, &new, &mut written.files);
-        let is_complete = matches!(result, Ok(Some(_)));
-        if sender.send(result).is_ok() && is_complete {
-            written.files.clear();
-        }
+        let written = matches!(result, Ok(Some(_))).then_some(written);
+        // Whoever waits no longer leaves it unread, and with it the files go.
+        let _ = sender.send((result, written));
     });
     let lost = |_| Error::Internal("a write of deletion vectors did not end".into());
-    let written = receiver.await.map_err(lost)??;
+    let (result, written) = receiver.await.map_err(lost)?;
+    if let Some(mut written) = written {
+        written.files.clear();
+    }
+    let written = result?;
     Ok(written.map(|infos| infos.into_iter().map(Arc::new).collect()))
 }
 

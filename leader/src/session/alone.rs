@@ -58,6 +58,16 @@ impl Session {
         }
     }
 
+    /// Forgets what the statement has done, which lost over a table. The tables that it had read or
+    /// written to, and that one.
+    pub fn begin_alone_again(&mut self, table: TableId) -> Result<BTreeSet<TableId>> {
+        let transaction = self.transaction()?;
+        let mut tables = transaction.tables();
+        tables.insert(table);
+        transaction.begin_again();
+        Ok(tables)
+    }
+
     /// Takes the tables of a statement that has lost, before it is done again.
     pub async fn lock_ahead(&mut self, tables: &BTreeSet<TableId>) -> Result<()> {
         self.transaction()?.lock_ahead(tables).await;

@@ -111,6 +111,8 @@ pub struct Session {
     implicit: ImplicitExtent,
     /// The statement commits its transaction.
     commits_after_statement: bool,
+    /// A configuration of workload management that is in force once the statement is committed.
+    new_configuration: Option<wlm::Config>,
     transaction_start: DateTime<Utc>,
     notices: Vec<Report>,
     /// The ParameterStatus values that the client knows.
@@ -161,6 +163,7 @@ impl Session {
             temporary: None,
             implicit: ImplicitExtent::One,
             commits_after_statement: false,
+            new_configuration: None,
             transaction_start: now,
             notices: Vec::new(),
             told: BTreeMap::new(),
@@ -261,6 +264,10 @@ impl Session {
         if settings::is_transaction_isolation(name) {
             let isolation = Some(settings::isolation_level(name, value)?);
             return self.set_transaction(&TransactionModes { isolation, read_only: None });
+        }
+        if settings::is_read_only(name) && self.in_block() {
+            let read_only = Some(settings::read_only_of(value)?);
+            return self.set_transaction(&TransactionModes { isolation: None, read_only });
         }
         let effect = self.settings.set(name, value)?;
         if local {
@@ -391,6 +398,26 @@ impl Session {
     /// Commits when the statement is done, out of reach of a cancel: TRUNCATE does so.
     pub fn commit_after_statement(&mut self) {
         self.commits_after_statement = true;
+    }
+
+    /// Has a configuration of workload management act once the statement is committed.
+    pub fn reconfigure_after_commit(&mut self, config: wlm::Config) {
+        self.new_configuration = Some(config);
+    }
+
+    /// What is to be done after the commit of a statement that asked for it.
+    ///
+    /// # Errors
+    /// If a configuration is refused that was fine before.
+    pub fn after_commit(&mut self) -> Result<()> {
+        let Some(config) = self.new_configuration.take() else { return Ok(()) };
+        let changed = self.engine.workload.reconfigure(config)?;
+        if !changed.after_restart.is_empty() {
+            let list: Vec<_> = changed.after_restart.iter().map(ToString::to_string).collect();
+            let text = format!("takes effect after a restart of the server: {}", list.join(", "));
+            self.notice(Severity::Notice, text);
+        }
+        Ok(())
     }
 
     /// Whether the statement that is done asked for it.
@@ -587,7 +614,7 @@ impl Session {
                 let view = self.transaction()?.view();
                 let found = self.find_table(&view, name)?;
                 if found.is_none_or(|found| found.id != entry.id) {
-                    self.transaction()?.begin_again();
+                    self.transaction()?.forget_snapshot();
                     continue;
                 }
             }

@@ -66,6 +66,9 @@ pub const DEFAULT_ISOLATION: &str = "default_transaction_isolation";
 /// Whether transactions that begin may only read.
 pub const READ_ONLY: &str = "transaction_read_only";
 
+/// Whether UPDATE ... FROM fails if a row of the target matches several rows.
+const NONDETERMINISTIC_UPDATE: &str = "error_on_nondeterministic_update";
+
 const LEVELS: &[(&str, IsolationLevel)] = &[
     ("serializable", IsolationLevel::Serializable),
     ("snapshot", IsolationLevel::Snapshot),
@@ -83,6 +86,8 @@ const PARAMETERS: &[Parameter] = &[
     accepted("enable_case_sensitive_identifier", "false", Kind::Bool),
     accepted("enable_result_cache_for_session", "on", Kind::Bool),
     accepted("extra_float_digits", "0", Kind::Integer(-15, 3)),
+    accepted("analyze_threshold_percent", "10", Kind::Integer(0, 100)),
+    parameter(NONDETERMINISTIC_UPDATE, "off", Kind::Bool),
     parameter("idle_in_transaction_session_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
     parameter("idle_session_timeout", "0", Kind::Integer(0, i32::MAX as i64)),
     reported("integer_datetimes", "on", Kind::Fixed, "integer_datetimes"),
@@ -286,6 +291,11 @@ impl Settings {
         self.value(READ_ONLY) == "on"
     }
 
+    /// Whether a row may match only one row that it is updated from.
+    pub fn refuses_nondeterministic_update(&self) -> bool {
+        self.value(NONDETERMINISTIC_UPDATE) == "on"
+    }
+
     /// The isolation level of new transactions.
     pub fn default_isolation(&self) -> &str {
         self.value(DEFAULT_ISOLATION)
@@ -295,6 +305,20 @@ impl Settings {
 /// Whether the name is that of the parameter that is the transaction's and not the session's.
 pub fn is_transaction_isolation(name: &str) -> bool {
     name.eq_ignore_ascii_case(ISOLATION)
+}
+
+/// Whether the name is that of the parameter which says whether a transaction may only read. In one it
+/// is that transaction's.
+pub fn is_read_only(name: &str) -> bool {
+    name.eq_ignore_ascii_case(READ_ONLY)
+}
+
+/// What a value of that parameter stands for.
+///
+/// # Errors
+/// If it is no Boolean.
+pub fn read_only_of(value: &str) -> Result<bool> {
+    Ok(check(&parameter(READ_ONLY, "off", Kind::Bool), value)? == "on")
 }
 
 /// The level that a value stands for.

@@ -11,10 +11,12 @@ use crate::pgwire::report::Severity;
 use crate::session::Session;
 use crate::workload::CONFIGURATION;
 
-/// Checks the value, keeps it, and has it act. It commits at once.
-pub(super) async fn run(session: &mut Session, statement: &AlterSystem) -> Result<Execution> {
+/// Checks the value and keeps it. It is committed after the statement, whoever waits, and acts then.
+pub(super) fn run(session: &mut Session, statement: &AlterSystem) -> Result<Execution> {
     session.require_superuser("set parameters of the cluster")?;
-    if session.in_block() {
+    session.check_alone("ALTER SYSTEM")?;
+    // Statements of the same batch of messages are of one transaction too.
+    if !session.transaction()?.is_fresh() {
         let message = "ALTER SYSTEM cannot run inside a transaction block";
         return Err(Error::statement(code::ACTIVE_SQL_TRANSACTION, message));
     }
@@ -39,16 +41,12 @@ pub(super) async fn run(session: &mut Session, statement: &AlterSystem) -> Resul
         None
     };
     session.transaction()?.change(Change::PutParameter(name.clone(), value))?;
-    session.commit_and_go_on().await?;
-    let Some(parsed) = workload else { return Ok(command("ALTER SYSTEM")) };
-    for notice in parsed.notices {
-        session.notice(Severity::Notice, notice.to_string());
-    }
-    let changed = session.engine().workload.reconfigure(parsed.config)?;
-    if !changed.after_restart.is_empty() {
-        let list: Vec<_> = changed.after_restart.iter().map(ToString::to_string).collect();
-        let text = format!("takes effect after a restart of the server: {}", list.join(", "));
-        session.notice(Severity::Notice, text);
+    session.commit_after_statement();
+    if let Some(parsed) = workload {
+        for notice in parsed.notices {
+            session.notice(Severity::Notice, notice.to_string());
+        }
+        session.reconfigure_after_commit(parsed.config);
     }
     Ok(command("ALTER SYSTEM"))
 }

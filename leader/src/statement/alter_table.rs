@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use sql::statement::{
-    AlterTable, ColumnDefinition, Constraint, Statement, TableChange, TableName, Update,
+    AlterTable, ColumnDefinition, NamedConstraint, Statement, TableChange, TableName, Update,
 };
 use sql::types::SqlType;
 use storage::ids::ColumnId;
 use storage::schema::EncodeName;
 
-use super::create_table::{column, constraint_entry, distinguish_names};
+use super::create_table::{self, check_defaults, column};
 use super::drop_table::tell_of;
 use super::{append, change_rows, command, rearrange};
 use crate::catalog::constraint::ConstraintKind;
@@ -48,11 +48,12 @@ pub(super) async fn run(session: &mut Session, statement: &AlterTable) -> Result
         TableChange::RenameColumn { from, to } => rename_column(&mut next, from, to)?,
         TableChange::Rename(name) => name.clone_into(&mut next.name),
         TableChange::Owner(owner) => change_owner(session, &mut next, owner)?,
-        TableChange::AddConstraint(name, constraint) => {
-            add_constraint(session, &mut next, name.as_deref(), constraint).await?;
-        }
+        TableChange::AddConstraint(named) => add_constraint(session, &mut next, named).await?,
         TableChange::DropConstraint { name, .. } => drop_constraint(&mut next, name)?,
-        TableChange::Widen { column, length } => widen(&mut next, column, *length)?,
+        TableChange::Widen { column, length } => {
+            session.transaction()?.check_sees_all_rows(entry.id)?;
+            widen(&mut next, column, *length)?;
+        }
         TableChange::Arrange(_) | TableChange::Append { .. } => {}
     }
     if next.name == entry.name && matches!(statement.change, TableChange::Rename(_)) {
@@ -160,7 +161,7 @@ fn add_column(
     let mut column = column(definition);
     column.id = id;
     entry.columns.push(column);
-    Ok(())
+    check_defaults(session, &entry.columns[entry.columns.len() - 1..])
 }
 
 fn check_free(entry: &TableEntry, name: &str) -> Result<()> {
@@ -220,34 +221,17 @@ fn change_owner(session: &mut Session, entry: &mut TableEntry, owner: &str) -> R
 async fn add_constraint(
     session: &mut Session,
     entry: &mut TableEntry,
-    name: Option<&str>,
-    constraint: &Constraint,
+    named: &NamedConstraint,
 ) -> Result<()> {
-    let mut new = constraint_entry(session, entry, constraint).await?;
+    create_table::add_constraint(session, entry, named).await?;
+    let Some(new) = entry.constraints.last() else { return Ok(()) };
     if new.kind == ConstraintKind::PrimaryKey {
-        if entry.constraints.iter().any(|known| known.kind == ConstraintKind::PrimaryKey) {
-            let message =
-                format!("multiple primary keys for table \"{}\" are not allowed", entry.name);
-            return Err(Error::statement("42P16", message));
-        }
         let mut columns = new.columns.iter().map(|position| &entry.columns[*position]);
         if let Some(column) = columns.find(|column| column.nullable) {
             let message = format!("column \"{}\" of a primary key must be NOT NULL", column.name);
             return Err(Error::statement("42P16", message));
         }
     }
-    let Some(name) = name else {
-        entry.constraints.push(new);
-        distinguish_names(&mut entry.constraints);
-        return Ok(());
-    };
-    if entry.constraints.iter().any(|known| known.name == name) {
-        let message =
-            format!("constraint \"{name}\" for relation \"{}\" already exists", entry.name);
-        return Err(Error::statement(code::DUPLICATE_OBJECT, message));
-    }
-    name.clone_into(&mut new.name);
-    entry.constraints.push(new);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use sql::statement::{Delete, Merge, Statement, TableName, Update};
 use sql::{MergeStep, TargetTable};
 use wlm::QueryKind;
 
-use super::identity::{Numbered, has_identity};
+use super::identity::Numbered;
 use super::{command, insert};
 use crate::catalog::TableEntry;
 use crate::cluster::{self, Cluster, Replaced};
@@ -39,7 +39,12 @@ pub(super) async fn run(
     parameters: Vec<ScalarValue>,
 ) -> Result<Execution> {
     let transaction = session.transaction()?;
-    let (is_first, mode) = (transaction.is_fresh(), transaction.row_lock_mode());
+    let is_first = transaction.is_fresh();
+    // What depends on other rows of the table must see all that others have done to them.
+    let mode = match reads_target(&whole.statement) {
+        true => LockMode::Exclusive,
+        false => transaction.row_lock_mode(),
+    };
     match run_once(session, whole, parameters.clone(), mode).await {
         Err(Error::Conflict { .. }) if is_first => {
             session.transaction()?.begin_again();
@@ -57,7 +62,9 @@ async fn run_once(
 ) -> Result<Execution> {
     let Locked { entry, target, open } = lock(session, whole, mode).await?;
     let binding = session.binding()?;
-    let change = Planned { binding, whole: Arc::clone(whole), target, parameters };
+    let refuses_repeated = session.settings().refuses_nondeterministic_update();
+    let change =
+        Planned { binding, whole: Arc::clone(whole), target, parameters, refuses_repeated };
     let steps = on_large_stack(move || steps(&Arc::new(change))).await?;
     match steps {
         Steps::Delete(delete) => {
@@ -80,6 +87,16 @@ async fn run_once(
     }
 }
 
+/// Whether what the statement does to a row may depend on other rows of the table. MERGE adds rows
+/// that it does not find.
+fn reads_target(statement: &Statement) -> bool {
+    match statement {
+        Statement::Delete(delete) => delete.may_read_target(),
+        Statement::Update(update) => update.may_read_target(),
+        _ => true,
+    }
+}
+
 /// The target of a statement, locked for it.
 struct Locked {
     entry: Arc<TableEntry>,
@@ -87,21 +104,13 @@ struct Locked {
     open: Option<u64>,
 }
 
-/// Takes the lock. New rows with numbers need the table alone.
+/// Takes the lock. A row that MERGE does not find must not be one that is only not seen.
 async fn lock(session: &mut Session, whole: &SessionStatement, mode: LockMode) -> Result<Locked> {
-    let name = target_name(whole)?;
+    let entry = session.lock_table_in(target_name(whole)?, mode).await?;
     if !matches!(whole.statement, Statement::Merge(_)) {
-        let entry = session.lock_table_in(name, mode).await?;
         return Ok(Locked { target: target_table(&entry), entry, open: None });
     }
-    let peek = session.transaction()?.peek();
-    let numbers = session.find_table(&peek, name)?.is_some_and(|entry| has_identity(&entry));
-    let mode = if numbers { LockMode::Exclusive } else { mode };
-    let mut entry = session.lock_table_in(name, mode).await?;
-    // The name may have become another table's.
-    if !numbers && has_identity(&entry) {
-        entry = session.lock_table(name).await?;
-    }
+    session.transaction()?.check_sees_all_rows(entry.id)?;
     let numbered = Numbered::of_query(session, &entry)?;
     let open = numbered.open();
     Ok(Locked { entry, target: numbered.target, open })
@@ -197,6 +206,8 @@ struct Planned {
     whole: Arc<SessionStatement>,
     target: TargetTable,
     parameters: Vec<ScalarValue>,
+    /// error_on_nondeterministic_update
+    refuses_repeated: bool,
 }
 
 impl Planned {
@@ -225,7 +236,11 @@ fn steps(change: &Arc<Planned>) -> Result<Steps> {
             Ok(Steps::Delete(change.delete(statement, repeated(statement.using.is_empty()))?))
         }
         Statement::Update(statement) => {
-            Ok(Steps::Update(change.update(statement, repeated(statement.from.is_empty()))?))
+            let repeated = match repeated(statement.from.is_empty()) {
+                Repeated::FirstCounts if change.refuses_repeated => Repeated::Refused,
+                repeated => repeated,
+            };
+            Ok(Steps::Update(change.update(statement, repeated)?))
         }
         Statement::Merge(merge) => {
             let (binding, target) = (&change.binding, &change.target);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use compute::Deletions;
 use sql::statement::{
-    ColumnDefinition, Constraint, CreateTable, DistStyle, Encoding, LikeTable, SortKey,
-    TableAttributes, TableName,
+    ColumnDefinition, Constraint, CreateTable, DistStyle, Encoding, LikeTable, NamedConstraint,
+    SortKey, TableAttributes, TableName,
 };
 use storage::ids::ColumnId;
 use storage::schema::EncodeName;
@@ -24,7 +24,8 @@ use crate::transaction::lock::LockMode;
 
 /// Makes an empty table.
 pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Result<Execution> {
-    lock_referenced(session, &statement.constraints).await?;
+    let constraints = statement.constraints.iter().map(|named| &named.constraint);
+    lock_referenced(session, constraints).await?;
     let schema = if statement.temporary {
         session.temporary_schema_for_new()?
     } else {
@@ -43,12 +44,14 @@ pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Resul
     };
     entry.columns.extend(statement.columns.iter().map(column));
     finish_entry(session, &mut entry, schema, name, &statement.attributes)?;
-    if statement.like.is_none() {
-        for constraint in &statement.constraints {
-            let constraint = constraint_entry(session, &entry, constraint).await?;
-            entry.constraints.push(constraint);
-        }
-        distinguish_names(&mut entry.constraints);
+    check_defaults(session, &entry.columns)?;
+    for named in &statement.constraints {
+        add_constraint(session, &mut entry, named).await?;
+    }
+    let keys = entry.constraints.iter().filter(|key| key.kind == ConstraintKind::PrimaryKey);
+    // Also of columns that LIKE has brought.
+    for position in keys.flat_map(|key| &key.columns) {
+        entry.columns[*position].nullable = false;
     }
     session.transaction()?.change(Change::CreateTable(Arc::new(entry)))?;
     Ok(command("CREATE TABLE"))
@@ -56,7 +59,10 @@ pub(super) async fn run(session: &mut Session, statement: &CreateTable) -> Resul
 
 /// Locks what foreign keys stand for before the statement's snapshot is taken, so that it sees what
 /// who had it before has made of it.
-async fn lock_referenced(session: &mut Session, constraints: &[Constraint]) -> Result<()> {
+async fn lock_referenced(
+    session: &mut Session,
+    constraints: impl Iterator<Item = &Constraint>,
+) -> Result<()> {
     for constraint in constraints {
         let Constraint::ForeignKey { table, .. } = constraint else { continue };
         let peek = session.transaction()?.peek();
@@ -68,8 +74,46 @@ async fn lock_referenced(session: &mut Session, constraints: &[Constraint]) -> R
     Ok(())
 }
 
+/// Refuses a DEFAULT that no row could have.
+pub(super) fn check_defaults(session: &mut Session, columns: &[TableColumn]) -> Result<()> {
+    let binding = session.binding()?;
+    for column in columns {
+        if let Some(default) = &column.default {
+            binding.binder().bind_default_expr(default, column.sql_type)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a constraint to a table that is being made or altered.
+pub(super) async fn add_constraint(
+    session: &mut Session,
+    entry: &mut TableEntry,
+    named: &NamedConstraint,
+) -> Result<()> {
+    let mut new = constraint_entry(session, entry, &named.constraint).await?;
+    let is_primary = |known: &ConstraintEntry| known.kind == ConstraintKind::PrimaryKey;
+    if is_primary(&new) && entry.constraints.iter().any(is_primary) {
+        let message = format!("multiple primary keys for table \"{}\" are not allowed", entry.name);
+        return Err(Error::statement("42P16", message));
+    }
+    let Some(name) = &named.name else {
+        entry.constraints.push(new);
+        distinguish_names(&mut entry.constraints);
+        return Ok(());
+    };
+    if entry.constraints.iter().any(|known| known.name == *name) {
+        let message =
+            format!("constraint \"{name}\" for relation \"{}\" already exists", entry.name);
+        return Err(Error::statement(code::DUPLICATE_OBJECT, message));
+    }
+    name.clone_into(&mut new.name);
+    entry.constraints.push(new);
+    Ok(())
+}
+
 /// A key of the table, with the name that Postgres would give it.
-pub(super) async fn constraint_entry(
+async fn constraint_entry(
     session: &mut Session,
     entry: &TableEntry,
     constraint: &Constraint,
@@ -100,7 +144,8 @@ pub(super) async fn constraint_entry(
     })
 }
 
-/// What a foreign key of a table stands for, if it is there. It stays there until the transaction ends.
+/// What a foreign key of a table stands for, which stays there until the transaction ends. Of somebody
+/// else's table the names are kept and nothing more.
 async fn referenced_by(
     session: &mut Session,
     entry: &TableEntry,
@@ -110,11 +155,10 @@ async fn referenced_by(
     let is_own = name.name == entry.name
         && name.schema.as_ref().is_none_or(|schema| *schema == entry.schema);
     if is_own {
-        return Ok(Referenced::find(entry, columns));
+        return Referenced::find(entry, columns).map(Some);
     }
     let view = session.transaction()?.view();
-    // Names that lead nowhere are kept as they are.
-    let Some(found) = session.find_table(&view, name).ok().flatten() else { return Ok(None) };
+    let found = session.find_table(&view, name)?.ok_or_else(|| undefined_table(name))?;
     // Nobody can keep the table of somebody else from being dropped.
     if session.check_owner(&found.owner, "relation", &found.name).is_err() {
         return Ok(None);
@@ -129,11 +173,11 @@ async fn referenced_by(
     if transaction.is_gone(found.id) {
         return Err(dropped_meanwhile());
     }
-    Ok(Referenced::find(&found, columns))
+    Referenced::find(&found, columns).map(Some)
 }
 
 /// Gives later ones of equal name a number.
-pub(super) fn distinguish_names(constraints: &mut [ConstraintEntry]) {
+fn distinguish_names(constraints: &mut [ConstraintEntry]) {
     for at in 1..constraints.len() {
         let (before, rest) = constraints.split_at_mut(at);
         let constraint = &mut rest[0];

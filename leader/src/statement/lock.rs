@@ -7,15 +7,19 @@ use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
 use crate::session::Session;
 
-/// Takes the locks one after another. As the first statement of a transaction it waits before the
-/// snapshot is taken, so that what follows sees what the holders before have committed.
+/// Takes the locks one after another. It takes no snapshot: the first statement after it sees what
+/// all holders before have committed.
 pub(super) async fn run(session: &mut Session, tables: &[TableName]) -> Result<Execution> {
     if !session.in_block() {
         let message = "LOCK TABLE can only be used in transaction blocks";
         return Err(Error::statement(code::NO_ACTIVE_SQL_TRANSACTION, message));
     }
+    let is_fresh = session.transaction()?.is_fresh();
     for table in tables {
         session.lock_table(table).await?;
+        if is_fresh {
+            session.transaction()?.forget_snapshot();
+        }
     }
     Ok(command("LOCK TABLE"))
 }

@@ -101,7 +101,7 @@ pub(crate) async fn run(
         }
         Statement::Vacuum(statement) => vacuum::run(session, statement).await,
         Statement::AlterDatabase(statement) => alter_database::run(session, statement),
-        Statement::AlterSystem(statement) => alter_system::run(session, statement).await,
+        Statement::AlterSystem(statement) => alter_system::run(session, statement),
         Statement::DeclareCursor(statement) => {
             cursor::declare(session, whole, statement, parameters).await
         }

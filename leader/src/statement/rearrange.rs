@@ -84,8 +84,6 @@ async fn ahead(
     let mut next = TableEntry::clone(&entry);
     arrange(session, &mut next, arrangement)?;
     let engine = Arc::clone(session.engine());
-    // VACUUM would move rows that are written already. Should one be at work, that is what it costs.
-    let _turn = engine.try_vacuum_turn();
     let mut rows = NewRows::new(&engine, &entry, &next, true);
     let id = entry.id;
     drop((peek, entry));

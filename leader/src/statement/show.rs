@@ -8,6 +8,7 @@ use super::rows::{text_rows, text_schema};
 use crate::catalog::{DistributionStyle, Snapshot, TableEntry};
 use crate::error::Result;
 use crate::pgwire::backend::Execution;
+use crate::session::settings::is_read_only;
 use crate::session::{Session, undefined_table};
 use crate::workload::CONFIGURATION;
 
@@ -35,6 +36,10 @@ pub(super) fn run(session: &mut Session, statement: &Show) -> Result<Execution> 
             session.require_superuser("see the configuration of workload management")?;
             let parameters = session.engine().parameters();
             vec![vec![parameters.wlm_json_configuration.unwrap_or_else(|| CLASSIC.to_owned())]]
+        }
+        Show::Parameter(name) if is_read_only(name) && session.in_block() => {
+            let value = if session.transaction()?.is_read_only() { "on" } else { "off" };
+            vec![vec![value.to_owned()]]
         }
         Show::Parameter(name) => vec![vec![session.settings().show(name)?.to_owned()]],
         Show::Table(name) => vec![vec![table_ddl(session, name)?]],

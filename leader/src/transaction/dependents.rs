@@ -47,7 +47,10 @@ impl Transaction {
         Ok(all)
     }
 
-    /// Takes foreign keys off their tables. Those of a table that was dropped meanwhile are gone with it.
+    /// Takes foreign keys off their tables.
+    ///
+    /// # Errors
+    /// If one of these was dropped meanwhile; whoever begins again does not find it.
     pub async fn drop_foreign_keys(&mut self, keys: &[ForeignKey]) -> Result<()> {
         let mut by_table: BTreeMap<TableId, BTreeSet<u32>> = BTreeMap::new();
         for key in keys {
@@ -56,7 +59,8 @@ impl Transaction {
         for (table, keys) in by_table {
             let locked = self.lock(table, LockMode::Exclusive).await;
             if self.is_gone(table) {
-                continue;
+                // The statement sees it still.
+                return Err(self.conflict(table));
             }
             locked?;
             let Some(entry) = self.view.table_by_id(table).map(Arc::clone) else { continue };

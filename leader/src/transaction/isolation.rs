@@ -118,6 +118,13 @@ pub struct TableHistory {
     pub changed: Option<TableChanged>,
 }
 
+impl TableHistory {
+    /// Who has changed it after the commit of that number.
+    pub(super) fn changed_since(&self, number: u64) -> Option<Xid> {
+        self.changed.filter(|changed| changed.number > number).map(|changed| changed.xid)
+    }
+}
+
 /// A change of rows or of the definition of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableChanged {
@@ -203,9 +210,9 @@ fn table_of(change: &Change) -> Option<(TableId, bool)> {
         Change::CreateSchema(_)
         | Change::DropSchema(_)
         | Change::PutComment(..)
-        | Change::PutUser(_)
+        | Change::PutUser(..)
         | Change::DropUser(_)
-        | Change::PutGroup(_)
+        | Change::PutGroup(..)
         | Change::DropGroup(_)
         | Change::PutRole(..)
         | Change::DropRole(_)

@@ -372,9 +372,9 @@ impl TransactionManager {
                 | Change::Place(..)
                 | Change::TakeNumbers(..)
                 | Change::Truncate(_)
-                | Change::PutUser(_)
+                | Change::PutUser(..)
                 | Change::DropUser(_)
-                | Change::PutGroup(_)
+                | Change::PutGroup(..)
                 | Change::DropGroup(_)
                 | Change::PutRole(..)
                 | Change::DropRole(_)
@@ -382,7 +382,7 @@ impl TransactionManager {
             }
         }
         drop((latest, changes));
-        self.garbage.sweep();
+        self.sweep_garbage();
     }
 
     /// Lets go of what nobody has any more, and removes the files of it.
@@ -470,9 +470,9 @@ impl TransactionManager {
             | Change::AddSegments(..)
             | Change::Place(..)
             | Change::TakeNumbers(..)
-            | Change::PutUser(_)
+            | Change::PutUser(..)
             | Change::DropUser(_)
-            | Change::PutGroup(_)
+            | Change::PutGroup(..)
             | Change::DropGroup(_)
             | Change::PutRole(..)
             | Change::DropRole(_)
@@ -509,7 +509,7 @@ impl FilesOf {
 }
 
 /// Whether the catalog could not be written for want of space.
-fn is_full(error: &Error) -> bool {
+pub(crate) fn is_full(error: &Error) -> bool {
     matches!(error, Error::Catalog(error) if crate::error::is_full(error))
 }
 

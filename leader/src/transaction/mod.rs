@@ -182,9 +182,15 @@ impl Transaction {
             !latest.reads_as(seen) || (&latest.schema, &latest.name) != (&seen.schema, &seen.name)
         });
         if is_old && !self.changes.iter().any(is_own) {
-            return Err(Error::Conflict { table: id, other: None });
+            return Err(self.conflict(id));
         }
         Ok(())
+    }
+
+    /// Of a table that was changed since the snapshot; names who changed it.
+    fn conflict(&self, table: TableId) -> Error {
+        let other = self.manager.history(table).changed_since(self.view.number());
+        Error::Conflict { table, other }
     }
 
     /// Refuses to write all rows of a table anew that has other rows by now than this transaction sees,
@@ -214,7 +220,7 @@ impl Transaction {
             return Err(Error::statement(code::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                 .with_hint("Do it in a transaction of its own."));
         }
-        Err(Error::Conflict { table: id, other: None })
+        Err(self.conflict(id))
     }
 
     /// Refuses a change of all rows of a table that others have added to since the snapshot. The
@@ -238,7 +244,7 @@ impl Transaction {
         };
         match latest.slices.iter().flatten().all(sees) {
             true => Ok(()),
-            false => Err(Error::Conflict { table: id, other: None }),
+            false => Err(self.conflict(id)),
         }
     }
 
@@ -246,9 +252,10 @@ impl Transaction {
     /// them any more. If that would be waiting for ever, it has to do without.
     pub(crate) async fn lock_ahead(&mut self, tables: &BTreeSet<TableId>) {
         assert!(self.is_fresh(), "it sees what others commit before it has the tables");
+        let held = self.locks.count();
         for table in tables {
             if self.locks.acquire(*table, LockMode::Exclusive).await.is_err() {
-                self.locks.release_since(0);
+                self.locks.release_since(held);
                 return;
             }
         }
@@ -378,6 +385,12 @@ impl Transaction {
         self.reads.forget();
         self.made.clear();
         self.manager.discard(std::mem::take(&mut self.changes));
+    }
+
+    /// Takes another snapshot with the next statement, and keeps its locks: nothing was read yet.
+    pub fn forget_snapshot(&mut self) {
+        assert!(self.changes.is_empty(), "a change needs its snapshot");
+        self.used = false;
     }
 
     /// Makes its changes durable and visible, all or none.

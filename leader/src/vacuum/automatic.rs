@@ -37,6 +37,8 @@ pub(crate) async fn run(engine: Weak<Engine>) {
     loop {
         tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
         let Some(engine) = engine.upgrade() else { return };
+        // What readers had is removed though nobody commits after them.
+        engine.transactions.sweep_garbage();
         for (table, goal) in due(&engine, &mut done) {
             let _turn = engine.vacuum_turn().await;
             match vacuum(&engine, table, goal, true).await {

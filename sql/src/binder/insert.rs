@@ -29,7 +29,10 @@ pub(super) fn bind(
 ) -> Result<LogicalPlan> {
     let named = named_columns(insert, target)?;
     match &insert.source {
-        InsertSource::Defaults => values(binder, &[Vec::new()], &[], target, &[]),
+        InsertSource::Defaults => {
+            let named = Named { columns: Vec::new(), may_be_fewer: true };
+            values(binder, &[Vec::new()], &named, target, &[])
+        }
         InsertSource::Values(rows) => values(binder, rows, &named, target, parameter_types),
         InsertSource::Query(query) => {
             let plan = binder.bind_query(query, parameter_types)?;
@@ -38,10 +41,29 @@ pub(super) fn bind(
     }
 }
 
-/// Indexes of the columns that the source fills, in the order of the source.
-fn named_columns(insert: &Insert, target: &TargetTable) -> Result<Vec<usize>> {
+/// What a source fills.
+struct Named {
+    /// Indexes of the columns, in the order of the source.
+    columns: Vec<usize>,
+    /// Without a list of columns a source may have fewer than the table: they fill the first ones.
+    may_be_fewer: bool,
+}
+
+impl Named {
+    fn check_count(&self, count: usize) -> Result<()> {
+        if count > self.columns.len() {
+            return Err(Error::syntax("INSERT has more expressions than target columns"));
+        }
+        if count < self.columns.len() && !self.may_be_fewer {
+            return Err(Error::syntax("INSERT has more target columns than expressions"));
+        }
+        Ok(())
+    }
+}
+
+fn named_columns(insert: &Insert, target: &TargetTable) -> Result<Named> {
     if insert.columns.is_empty() {
-        return Ok((0..target.columns.len()).collect());
+        return Ok(Named { columns: (0..target.columns.len()).collect(), may_be_fewer: true });
     }
     let mut seen = HashSet::new();
     let index_of = |name: &String| {
@@ -60,30 +82,20 @@ fn named_columns(insert: &Insert, target: &TargetTable) -> Result<Vec<usize>> {
         }
         Ok(index)
     };
-    insert.columns.iter().map(index_of).collect()
-}
-
-fn check_count(count: usize, named: &[usize], insert_names_all: bool) -> Result<()> {
-    if count > named.len() {
-        return Err(Error::syntax("INSERT has more expressions than target columns"));
-    }
-    if count < named.len() && !insert_names_all {
-        return Err(Error::syntax("INSERT has more target columns than expressions"));
-    }
-    Ok(())
+    let columns = insert.columns.iter().map(index_of).collect::<Result<_>>()?;
+    Ok(Named { columns, may_be_fewer: false })
 }
 
 fn from_query(
     binder: &Binder<'_>,
     plan: LogicalPlan,
-    named: &[usize],
+    named: &Named,
     target: &TargetTable,
 ) -> Result<LogicalPlan> {
     let sources = plan.schema().columns();
-    // Without a column list fewer columns than the table has fill the first ones.
-    check_count(sources.len(), named, named.len() == target.columns.len())?;
+    named.check_count(sources.len())?;
     let source_of = |index: usize| {
-        let place = named.iter().position(|named| *named == index);
+        let place = named.columns.iter().position(|named| *named == index);
         place.and_then(|place| sources.get(place))
     };
     let mut columns = target.columns.iter().enumerate();
@@ -196,7 +208,7 @@ pub(super) fn default_expression(
 fn values(
     binder: &Binder<'_>,
     rows: &[Vec<InsertValue>],
-    named: &[usize],
+    named: &Named,
     target: &TargetTable,
     parameter_types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
@@ -204,10 +216,10 @@ fn values(
         target.columns.iter().map(|column| default_of(binder, column)).collect::<Result<_>>()?;
     let mut bound_rows = Vec::with_capacity(rows.len());
     for (number, row) in (target.next_number..).zip(rows) {
-        check_count(row.len(), named, named.len() == target.columns.len())?;
+        named.check_count(row.len())?;
         let mut bound = defaults.clone();
-        number_row(&mut bound, number, row, named, target)?;
-        for (value, index) in row.iter().zip(named) {
+        number_row(&mut bound, number, row, &named.columns, target)?;
+        for (value, index) in row.iter().zip(&named.columns) {
             let InsertValue::Expression(expression) = value else { continue };
             let sql_type = target.columns[*index].sql_type;
             bound[*index] = match literal(expression) {

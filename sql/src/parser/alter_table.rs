@@ -9,7 +9,7 @@ use super::table_attributes::{dist_style, encoding, sort_key};
 use super::tokens::Tokens;
 use crate::error::{Error, ErrorKind, Result};
 use crate::statement::{
-    AlterTable, Arrangement, DistStyle, SortKey, Statement, TableChange, Unmatched,
+    AlterTable, Arrangement, DistStyle, NamedConstraint, SortKey, Statement, TableChange, Unmatched,
 };
 use crate::types::SqlType;
 
@@ -40,13 +40,15 @@ fn change(tokens: &mut Tokens<'_>) -> Result<TableChange> {
 fn add(tokens: &mut Tokens<'_>) -> Result<TableChange> {
     if tokens.take_word("constraint") {
         let name = tokens.name()?;
-        return Ok(TableChange::AddConstraint(Some(name), added_constraint(tokens)?));
+        let constraint = added_constraint(tokens)?;
+        return Ok(TableChange::AddConstraint(NamedConstraint { name: Some(name), constraint }));
     }
     let is_constraint = ["unique", "primary", "foreign", "check", "exclude"]
         .iter()
         .any(|word| tokens.next_is_word(word) && !tokens.word_is(1, "column"));
     if is_constraint {
-        return Ok(TableChange::AddConstraint(None, added_constraint(tokens)?));
+        let constraint = added_constraint(tokens)?;
+        return Ok(TableChange::AddConstraint(NamedConstraint { name: None, constraint }));
     }
     tokens.take_word("column");
     Ok(TableChange::AddColumn(added_column(tokens)?))

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::statement::{
     ColumnDefinition, Constraint, CreateTable, CreateTableAs, DistStyle, Encoding, LikeTable,
-    SortKey, Statement, TableAttributes, TableName,
+    NamedConstraint, SortKey, Statement, TableAttributes, TableName,
 };
 use crate::types::SqlType;
 
@@ -27,9 +27,17 @@ const SYSTEM_COLUMNS: [&str; 7] = ["oid", "tableoid", "xmin", "cmin", "xmax", "c
 struct Elements {
     columns: Vec<ColumnDefinition>,
     like: Option<LikeTable>,
-    constraints: Vec<Constraint>,
+    constraints: Vec<NamedConstraint>,
     dist_keys: Vec<String>,
     sort_keys: Vec<String>,
+    /// After CONSTRAINT: the name of what comes next.
+    next_name: Option<String>,
+}
+
+impl Elements {
+    fn add(&mut self, constraint: Constraint) {
+        self.constraints.push(NamedConstraint { name: self.next_name.take(), constraint });
+    }
 }
 
 /// After CREATE TABLE.
@@ -119,7 +127,7 @@ pub(super) fn added_column(tokens: &mut Tokens<'_>) -> Result<ColumnDefinition> 
 pub(super) fn added_constraint(tokens: &mut Tokens<'_>) -> Result<Constraint> {
     let mut elements = Elements::default();
     table_constraint(tokens, &mut elements)?;
-    elements.constraints.pop().ok_or_else(|| tokens.unexpected())
+    elements.constraints.pop().map(|named| named.constraint).ok_or_else(|| tokens.unexpected())
 }
 
 fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
@@ -128,7 +136,7 @@ fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
         return like(tokens, elements);
     }
     if tokens.take_word("constraint") {
-        tokens.name()?;
+        elements.next_name = Some(tokens.name()?);
         return table_constraint(tokens, elements);
     }
     let is_constraint = ["unique", "primary", "foreign", "check", "exclude"]
@@ -166,7 +174,7 @@ fn table_constraint(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<
         "exclude" => return Err(Error::not_supported("EXCLUDE constraint")),
         _ => return Err(tokens.unexpected_previous()),
     };
-    elements.constraints.push(constraint);
+    elements.add(constraint);
     Ok(())
 }
 
@@ -206,24 +214,33 @@ fn column_attribute(
     elements: &mut Elements,
 ) -> Result<()> {
     match word {
+        "constraint" => {
+            elements.next_name = Some(tokens.name()?);
+            let is_kind = ["not", "null", "unique", "primary", "references", "check"];
+            if !is_kind.iter().any(|word| tokens.next_is_word(word)) {
+                return Err(tokens.unexpected());
+            }
+        }
         "default" => column.default = Some(tokens.default_expression()?.to_string()),
         "not" => {
             tokens.expect_word("null")?;
             column.not_null = true;
+            // The name of a NOT NULL is kept nowhere, as in Redshift.
+            elements.next_name = None;
         }
-        "null" => {}
+        "null" => elements.next_name = None,
         "encode" => column.encoding = encoding(tokens)?,
         "distkey" => elements.dist_keys.push(column.name.clone()),
         "sortkey" => elements.sort_keys.push(column.name.clone()),
-        "unique" => elements.constraints.push(Constraint::Unique(vec![column.name.clone()])),
+        "unique" => elements.add(Constraint::Unique(vec![column.name.clone()])),
         "primary" => {
             tokens.expect_word("key")?;
             column.not_null = true;
-            elements.constraints.push(Constraint::PrimaryKey(vec![column.name.clone()]));
+            elements.add(Constraint::PrimaryKey(vec![column.name.clone()]));
         }
         "references" => {
             let constraint = references(tokens, vec![column.name.clone()])?;
-            elements.constraints.push(constraint);
+            elements.add(constraint);
         }
         "collate" => {
             if tokens.word()? != "case_sensitive" {
@@ -282,7 +299,7 @@ fn assemble(
     elements: Elements,
     mut attributes: TableAttributes,
 ) -> Result<CreateTable> {
-    let Elements { mut columns, like, constraints, dist_keys, sort_keys } = elements;
+    let Elements { mut columns, like, constraints, dist_keys, sort_keys, .. } = elements;
     let dist_key_count = dist_keys.len() + usize::from(attributes.dist_key.is_some());
     if dist_key_count > 1 {
         return Err(invalid(format!("multiple distkeys specified for table \"{}\"", name.name)));
@@ -303,7 +320,7 @@ fn assemble(
         attributes.sort_key = SortKey::Compound(sort_keys);
     }
     for constraint in &constraints {
-        if let Constraint::PrimaryKey(keys) = constraint {
+        if let Constraint::PrimaryKey(keys) = &constraint.constraint {
             let keyed = columns.iter_mut().filter(|column| keys.contains(&column.name));
             keyed.for_each(|column| column.not_null = true);
         }
@@ -393,7 +410,7 @@ fn check_keys(table: &CreateTable) -> Result<()> {
     for constraint in &table.constraints {
         let (Constraint::PrimaryKey(columns)
         | Constraint::Unique(columns)
-        | Constraint::ForeignKey { columns, .. }) = constraint;
+        | Constraint::ForeignKey { columns, .. }) = &constraint.constraint;
         if let Some(name) = columns.iter().find(|name| !exists(name)) {
             return Err(missing_key(name));
         }
@@ -401,7 +418,7 @@ fn check_keys(table: &CreateTable) -> Result<()> {
     let primary_keys = table
         .constraints
         .iter()
-        .filter(|constraint| matches!(constraint, Constraint::PrimaryKey(_)));
+        .filter(|named| matches!(named.constraint, Constraint::PrimaryKey(_)));
     if primary_keys.count() > 1 {
         return Err(invalid(format!(
             "multiple primary keys for table \"{}\" are not allowed",

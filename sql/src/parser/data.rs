@@ -163,7 +163,11 @@ pub(super) fn analyze(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let verbose = tokens.take_word("verbose");
     let mut analyze =
         Analyze { verbose, table: None, columns: Vec::new(), predicate_columns: false };
-    if tokens.at_end() {
+    if tokens.take_words(&["predicate", "columns"]) {
+        analyze.predicate_columns = true;
+        return Ok(Statement::Analyze(analyze));
+    }
+    if tokens.at_end() || tokens.take_words(&["all", "columns"]) {
         return Ok(Statement::Analyze(analyze));
     }
     analyze.table = Some(tokens.table_name()?);

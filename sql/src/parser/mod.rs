@@ -18,7 +18,7 @@ mod users;
 
 pub use create_table::check_encoding;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -192,10 +192,12 @@ fn refused(word: &str, tokens: &Tokens<'_>) -> Error {
 /// A query, which SELECT ... INTO turns into CREATE TABLE AS.
 fn query(tokens: &mut Tokens<'_>) -> Result<Statement> {
     let mut query = tokens.query()?;
-    let into = match query.body.as_mut() {
-        ast::SetExpr::Select(select) => select.into.take(),
-        _ => None,
-    };
+    let into = first_select(&mut query).and_then(|select| select.into.take());
+    if has_into(&query) {
+        return Err(Error::syntax(
+            "INTO is only allowed on first SELECT of UNION/INTERSECT/EXCEPT",
+        ));
+    }
     let Some(into) = into else {
         return Ok(Statement::Query(query));
     };
@@ -210,6 +212,30 @@ fn query(tokens: &mut Tokens<'_>) -> Result<Statement> {
         attributes: TableAttributes::default(),
         query,
     }))
+}
+
+/// The first SELECT of a query, of several that UNION and the like put together too.
+fn first_select(query: &mut ast::Query) -> Option<&mut ast::Select> {
+    let mut body = query.body.as_mut();
+    loop {
+        body = match body {
+            ast::SetExpr::Select(select) => return Some(select),
+            ast::SetExpr::SetOperation { left, .. } => left,
+            _ => return None,
+        };
+    }
+}
+
+/// Whether there is an INTO in any part of it.
+fn has_into(query: &ast::Query) -> bool {
+    struct Into;
+    impl ast::Visitor for Into {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
+            if select.into.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    ast::Visit::visit(query, &mut Into).is_break()
 }
 
 fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {

@@ -1,6 +1,6 @@
 //! ALTER TABLE and COMMENT.
 
-use super::{ColumnDefinition, Constraint, DistStyle, Encoding, SortKey, TableName};
+use super::{ColumnDefinition, DistStyle, Encoding, NamedConstraint, SortKey, TableName};
 
 /// ALTER TABLE table change
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub enum TableChange {
     /// OWNER TO
     Owner(String),
     /// ADD [CONSTRAINT name] constraint
-    AddConstraint(Option<String>, Constraint),
+    AddConstraint(NamedConstraint),
     /// DROP CONSTRAINT
     DropConstraint {
         /// The constraint.

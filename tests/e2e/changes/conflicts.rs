@@ -326,3 +326,49 @@ async fn vacuum_goes_on_beside_writers_and_readers() {
     futures::future::join(futures::future::join_all(updates), vacuums).await;
     assert_eq!(rows(&maintainer, "SELECT v FROM t WHERE id = 2").await, ["60"]);
 }
+
+/// What depends on other rows of its table sees all that others have done to them.
+#[tokio::test]
+async fn what_reads_its_own_table_waits_for_others_who_change_it() {
+    let (_cluster, [one, other, third]) = start().await;
+    changes(&one, "CREATE TABLE source (id int, value int)").await;
+    changes(&one, "INSERT INTO source VALUES (2, 7), (3, 8)").await;
+    let merge = "MERGE INTO test USING source ON test.id = source.id
+        WHEN MATCHED THEN UPDATE SET value = source.value
+        WHEN NOT MATCHED THEN INSERT VALUES (source.id, source.value)";
+    changes(&one, "BEGIN").await;
+    assert_eq!(change(&one, merge).await, Ok(2));
+    let commit = async {
+        changes(&one, "COMMIT").await;
+    };
+    assert_eq!(waits(&other, merge, commit).await, Ok(2));
+    assert_eq!(all(&third).await, ["1|10", "2|7", "3|8"], "a row was added twice");
+    // A transaction that does not see all rows cannot know which are missing.
+    changes(&other, "BEGIN").await;
+    assert_eq!(all(&other).await.len(), 3);
+    changes(&one, "INSERT INTO test VALUES (4, 40)").await;
+    changes(&one, "INSERT INTO source VALUES (4, 9)").await;
+    assert_eq!(change(&other, merge).await, Err(CONFLICT.to_owned()));
+    changes(&other, "ROLLBACK").await;
+    let next = "UPDATE test SET value = (SELECT max(value) + 1 FROM test) WHERE id =";
+    changes(&one, "BEGIN").await;
+    changes(&one, &format!("{next} 1")).await;
+    let commit = async {
+        changes(&one, "COMMIT").await;
+    };
+    assert_eq!(waits(&other, &format!("{next} 2"), commit).await, Ok(1));
+    assert_eq!(all(&third).await, ["1|41", "2|42", "3|8", "4|40"]);
+}
+
+/// A statement of its own that has lost before its commit is done again.
+#[tokio::test]
+async fn a_lone_statement_is_done_again_whatever_it_is() {
+    let (_cluster, [one, other, _third]) = start().await;
+    changes(&one, "CREATE TABLE second (id int)").await;
+    changes(&one, "BEGIN").await;
+    changes(&one, "ALTER TABLE test ADD COLUMN more int").await;
+    let commit = async {
+        changes(&one, "COMMIT").await;
+    };
+    waits(&other, "DROP TABLE second, test", commit).await.unwrap();
+}

@@ -115,6 +115,10 @@ impl NewRows {
         let has_old_ids = self.has_old_ids;
         let source = self.replan(session, move || old_rows(&engine, &rows, has_old_ids))?;
         let admitted = insert::admit(session, source, QueryKind::Write).await?;
+        // VACUUM would move rows that are written already. Should one be at work, that is what it costs.
+        // Not taken earlier: who waits for VACUUM may have what this has waited for.
+        let engine = Arc::clone(&self.engine);
+        let _turn = engine.try_vacuum_turn();
         let written = insert::write_segments(&self.engine, &self.target, admitted).await?;
         match &mut self.written {
             Some(known) => known.append(written),
