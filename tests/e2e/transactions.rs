@@ -86,7 +86,7 @@ async fn a_locked_table_is_written_by_nobody_else() {
 async fn several_locked_tables_are_seen_as_they_are() {
     let cluster = Cluster::start();
     let (holder, other) = (cluster.connect().await, cluster.connect().await);
-    holder.batch_execute("CREATE TABLE a (n bigint); CREATE TABLE b (n bigint)").await.unwrap();
+    holder.batch_execute("CREATE TABLE a (a bigint); CREATE TABLE b (a bigint)").await.unwrap();
     holder.batch_execute("BEGIN; INSERT INTO b VALUES (1)").await.unwrap();
     let waiting = async {
         other.batch_execute("BEGIN; SAVEPOINT s; LOCK a, b").await.unwrap();

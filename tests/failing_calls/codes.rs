@@ -82,7 +82,10 @@ impl Case {
             // What the slices of a statement meet first.
             Fault::File(Kind::Sync, ..) if self.is_sticky() => &[SYNC_FAILED, DISK_FULL],
             Fault::File(Kind::Sync, ..) => &[SYNC_FAILED],
-            // SQLite does not say why it could not open a file.
+            // SQLite does not say why it could not open a file. Another file may be the next.
+            Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog && self.is_sticky() => {
+                &[IO_ERROR, DISK_FULL]
+            }
             Fault::File(Kind::Open, Failure::Enospc, _) if is_of_catalog => &[IO_ERROR],
             Fault::File(_, Failure::Enospc, _) => &[DISK_FULL],
             Fault::File(_, Failure::Eio, _) => &[IO_ERROR],
@@ -92,10 +95,14 @@ impl Case {
 
     /// Whether a write may be refused so that comes after it is known that none may be taken.
     pub(crate) fn is_code_of_fenced(&self, code: &str) -> bool {
-        // A disk that is full meanwhile may be met first.
-        let is_full = matches!(self.fault, Fault::File(_, Failure::Enospc, _)) && self.is_sticky();
-        let is_full = is_full && code == DISK_FULL;
-        code == SYNC_FAILED || is_full || self.closes_all_nodes() && code == IO_ERROR
+        // A disk that is full or broken meanwhile may be met first.
+        let of_disk = match self.fault {
+            Fault::File(_, Failure::Enospc, _) if self.is_sticky() => Some(DISK_FULL),
+            Fault::File(_, Failure::Eio, _) if self.is_sticky() => Some(IO_ERROR),
+            _ => None,
+        };
+        let is_closed = self.closes_all_nodes() && code == IO_ERROR;
+        code == SYNC_FAILED || of_disk == Some(code) || is_closed
     }
 
     /// Whether a read may meet the call itself.
