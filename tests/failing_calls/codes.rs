@@ -55,8 +55,10 @@ impl Case {
     /// and not for want of space.
     pub(crate) fn is_fence(&self, call: &FailedCall, code: &str) -> bool {
         let is_of_sync = [SYNC_FAILED, UNKNOWN].contains(&code);
-        let is_of_catalog = self.may_be_of_catalog(call) && (is_of_sync || code == IO_ERROR);
-        is_of_catalog || self.closes_all_nodes() && is_of_sync
+        // Where calls on its directory go on failing, those on other files do too.
+        let is_of_catalog = call.is_of_catalog() && code == IO_ERROR;
+        let may_be_of_catalog = self.may_be_of_catalog(call) || self.closes_all_nodes();
+        is_of_catalog || may_be_of_catalog && is_of_sync
     }
 
     /// Whether calls on the catalog may have failed.
@@ -90,7 +92,8 @@ impl Case {
             Fault::File(_, Failure::Enospc, _) => &[DISK_FULL],
             Fault::File(_, Failure::Eio, _) => &[IO_ERROR],
         };
-        right.contains(&code)
+        let is_fenced = is_of_catalog && self.is_sticky() && code == SYNC_FAILED;
+        right.contains(&code) || is_fenced
     }
 
     /// Whether a write may be refused so that comes after it is known that none may be taken.
