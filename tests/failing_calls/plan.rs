@@ -39,8 +39,8 @@ impl Choice {
         self.filters.is_empty() || self.filters.iter().any(fits)
     }
 
-    /// Series that are not in a sample: statements of a cluster in which every sync fails wait long
-    /// for nodes, and which code they have is not settled (`docs/failing-calls.md`).
+    /// Series that are not in a sample: statements of a cluster whose calls go on failing wait long for
+    /// nodes.
     fn leaves_out(&self, series: &str) -> bool {
         let is_sample = !self.is_all && self.filters.is_empty();
         is_sample && series.starts_with("two/") && series.contains("/sticky")
