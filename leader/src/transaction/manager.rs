@@ -381,8 +381,13 @@ impl TransactionManager {
                 | Change::PutParameter(..) => {}
             }
         }
+        // After a commit, which has let go of it already, nothing is left.
+        let is_commit = changes.is_empty();
         drop((latest, changes));
-        self.sweep_garbage();
+        match is_commit {
+            true => self.garbage.sweep(),
+            false => self.sweep_garbage(),
+        }
     }
 
     /// Lets go of what nobody has any more, and removes the files of it.
