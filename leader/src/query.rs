@@ -82,8 +82,8 @@ async fn execute_once(
     };
     // Once begun a commit goes on whoever waits, and so its outcome must be told.
     if session.takes_commit_after_statement() && result.is_ok() {
-        session.commit_and_go_on().await?;
-        session.after_commit()?;
+        let committed = session.commit_and_go_on().await;
+        return session.after_commit(committed).and(result);
     }
     result
 }

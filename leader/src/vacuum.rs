@@ -137,9 +137,9 @@ async fn rewrite_here(node: &Arc<Node>, mut request: RewriteRequest) -> Result<V
     let (sender, receiver) = tokio::sync::oneshot::channel();
     // Once begun it runs until it is told to stop, and removes what nobody waits for any more.
     let _task = SpawnedTask::spawn_blocking(move || {
-        let rewritten = node.rewrite_slice(&request).map(|groups| {
-            groups.map(|groups| Unclaimed { node, request: request.clone(), groups })
-        });
+        let rewritten = node
+            .rewrite_slice(&request)
+            .map(|groups| groups.map(|groups| Unclaimed { node, request, groups }));
         // Whoever waits no longer leaves it unread, and with it the files go.
         let _ = sender.send(rewritten);
     });

@@ -61,6 +61,10 @@ impl Session {
     /// Forgets what the statement has done, which lost over a table. The tables that it had read or
     /// written to, and that one.
     pub fn begin_alone_again(&mut self, table: TableId) -> Result<BTreeSet<TableId>> {
+        if matches!(self.state, State::Idle) {
+            // It was its own commit that has lost.
+            self.state = State::Implicit(self.new_transaction());
+        }
         let transaction = self.transaction()?;
         let mut tables = transaction.tables();
         tables.insert(table);

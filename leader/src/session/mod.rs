@@ -405,12 +405,14 @@ impl Session {
         self.new_configuration = Some(config);
     }
 
-    /// What is to be done after the commit of a statement that asked for it.
+    /// What is to be done after the commit of a statement that asked for it; nothing if that failed.
     ///
     /// # Errors
-    /// If a configuration is refused that was fine before.
-    pub fn after_commit(&mut self) -> Result<()> {
-        let Some(config) = self.new_configuration.take() else { return Ok(()) };
+    /// That of the commit; or if a configuration is refused that was fine before.
+    pub fn after_commit(&mut self, committed: Result<()>) -> Result<()> {
+        let config = self.new_configuration.take();
+        committed?;
+        let Some(config) = config else { return Ok(()) };
         let changed = self.engine.workload.reconfigure(config)?;
         if !changed.after_restart.is_empty() {
             let list: Vec<_> = changed.after_restart.iter().map(ToString::to_string).collect();

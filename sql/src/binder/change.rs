@@ -288,14 +288,14 @@ impl TargetQuery<'_> {
             Output::Column(_) => None,
             Output::Value(value) => Some(value),
         });
-        let values: Vec<ast::Expr> = values.cloned().collect();
+        let values: Vec<&ast::Expr> = values.collect();
         let has_namesake = self.alias.is_none()
             && (names_another(&self.with, self.target, binder)
                 || names_another(&self.others, self.target, binder)
                 || names_another(&self.selection, self.target, binder)
-                || names_another(&values, self.target, binder));
+                || values.iter().any(|value| names_another(*value, self.target, binder)));
         let label = Label { target: self.target, alias: self.alias, has_namesake };
-        let is_named = label.is_named_in(&values)
+        let is_named = values.iter().any(|value| label.is_named_in(*value))
             || label.is_named_in(&self.selection)
             || label.is_named_in(&self.others);
         let listed = match is_named {
