@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
@@ -19,7 +19,10 @@ pub(crate) const MERGE: &str = "ExternalSorterMerge";
 
 /// About as many merges run at the same time: one for each partition.
 fn merges() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    // Each query has a pool, and looking means to read files.
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    *PROCESSORS
 }
 
 /// What a merge may reserve in a pool that gives `merges` of them the half of it, bytes.

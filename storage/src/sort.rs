@@ -23,6 +23,7 @@ use rayon::prelude::*;
 
 use crate::ROW_GROUP_ROWS;
 use crate::error::{Error, Result};
+use crate::parallel::for_columns;
 use crate::schema::{ColumnType, TableSchema};
 
 /// Sorts the rows of `batches` by the sort key of `schema`; without one they come back as they are.
@@ -35,14 +36,10 @@ pub fn sort_rows(schema: &TableSchema, batches: Vec<RecordBatch>) -> Result<Vec<
     if u32::try_from(row_count).is_err() {
         return Err(Error::SchemaMismatch(format!("{row_count} rows are too many for one sort")));
     }
-    let keys = schema
-        .sort_key
-        .par_iter()
-        .map(|column| {
-            let column_type = schema.columns[*column].column_type;
-            Ok((column_type, whole_column(&batches, *column)?))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let keys = for_columns(row_count, schema.sort_key.len(), |position| {
+        let column = schema.sort_key[position];
+        Ok((schema.columns[column].column_type, whole_column(&batches, column)?))
+    })?;
     let order = match pack_keys(&keys, row_count) {
         Some(packed) => packed.sorted_rows(),
         None => sorted_rows_by_format(&keys, row_count)?,
@@ -53,14 +50,10 @@ pub fn sort_rows(schema: &TableSchema, batches: Vec<RecordBatch>) -> Result<Vec<
 }
 
 fn gather(batches: &[RecordBatch], order: &UInt32Array) -> Result<Vec<RecordBatch>> {
-    let column_count = batches[0].num_columns();
-    let columns = (0..column_count)
-        .into_par_iter()
-        .map(|column| {
-            let whole = whole_column(batches, column)?;
-            take(&whole, order, None).map_err(|error| unfit(&error))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let columns = for_columns(order.len(), batches[0].num_columns(), |column| {
+        let whole = whole_column(batches, column)?;
+        take(&whole, order, None).map_err(|error| unfit(&error))
+    })?;
     let sorted =
         RecordBatch::try_new(batches[0].schema(), columns).map_err(|error| unfit(&error))?;
     let starts = (0..sorted.num_rows()).step_by(ROW_GROUP_ROWS);

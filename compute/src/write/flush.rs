@@ -1,7 +1,8 @@
 //! Buffered rows on their way to a segment file.
 //!
-//! Sorting and encoding run on rayon's threads, off the async runtime, while the input goes on. The
-//! list of files of a write is shared with its running jobs: whoever lets go of it last, the write
+//! Sorting and encoding run on rayon's threads, off the async runtime, while the input goes on. A
+//! segment of a few rows is written by a thread of its own: nearly all of that is waiting for the
+//! disk, for which there are not enough of rayon's when many sessions insert. The list of files of a write is shared with its running jobs: whoever lets go of it last, the write
 //! or a job that was still running when the write was dropped, removes the files, unless the write
 //! was finished.
 
@@ -17,6 +18,7 @@ use storage::io::Io;
 use storage::segment::write_segment;
 use storage::sort::sort_rows;
 use storage::statistics::SegmentInfo;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::WriteTarget;
@@ -27,6 +29,8 @@ use crate::plan::guard::panicked;
 
 /// Segments of one slice that are sorted, encoded and written at the same time.
 const SEGMENTS_IN_FLIGHT: usize = 2;
+/// Fewer rows are sorted and encoded sooner than written.
+const SMALL_ROWS: usize = 1024;
 
 /// Turns buffered rows into segments.
 pub(super) struct Flusher {
@@ -74,12 +78,18 @@ impl Flusher {
         };
         let (sender, written) = oneshot::channel();
         self.running.lock().push(Running { slice, written });
-        rayon::spawn(move || {
+        let is_small = job.row_count() < SMALL_ROWS;
+        let work = move || {
             let run = AssertUnwindSafe(|| job.run());
             let written = catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&panic)));
             // If nobody waits any more, the file goes away with the list of files.
             let _ = sender.send(written);
-        });
+        };
+        if is_small {
+            drop(Handle::current().spawn_blocking(work));
+        } else {
+            rayon::spawn(work);
+        }
         Ok(())
     }
 
@@ -130,12 +140,16 @@ struct Job {
 }
 
 impl Job {
+    fn row_count(&self) -> usize {
+        self.rows.batches.iter().map(|batch| batch.num_rows()).sum()
+    }
+
     fn run(self) -> Result<SegmentInfo> {
         if self.files.given_up.load(Ordering::Relaxed) {
             return internal_err!("the write was given up");
         }
         let schema = &self.target.version.schema;
-        let expected: usize = self.rows.batches.iter().map(|batch| batch.num_rows()).sum();
+        let expected = self.row_count();
         // The reservation stays until the rows have been encoded.
         let BufferedRows { batches, reservation } = self.rows;
         let sorted = sort_rows(schema, batches).map_err(storage_error)?;

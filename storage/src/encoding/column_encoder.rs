@@ -21,6 +21,8 @@ use crate::{ROW_GROUP_ROWS, VECTOR_ROWS};
 
 /// Texts that the symbol table is trained with, and the choice made by.
 const SAMPLE_TEXTS: usize = 4096;
+/// So few distinct texts always get a dictionary: their codes are a byte at most.
+const DICTIONARY_TEXTS_ALWAYS: usize = 255;
 /// A dictionary decodes faster than codes of pieces, so it may be this much larger.
 const DICTIONARY_SIZE_PERCENT: usize = 120;
 /// Text that shrinks to more than this is left as it is.
@@ -247,6 +249,11 @@ fn plan_text(
 
 fn plan_text_by_size(row_groups: &[&StringViewArray]) -> (Plan, Vec<u8>) {
     let rows: usize = row_groups.iter().map(|texts| texts.len()).sum();
+    // Beyond this many distinct values, their text and the codes cannot be smaller.
+    let mut texts = collect_texts(row_groups, (rows / 4).max(DICTIONARY_TEXTS_ALWAYS));
+    if let Some(few) = texts.take_if(|texts| texts.len() <= DICTIONARY_TEXTS_ALWAYS) {
+        return with_dictionary(few, Encoding::FrameOfReference);
+    }
     let sampled = sample(row_groups);
     let sampled_bytes: usize = sampled.iter().map(|text| text.len()).sum();
     let pieces = plan_pieces(&sampled);
@@ -256,12 +263,10 @@ fn plan_text_by_size(row_groups: &[&StringViewArray]) -> (Plan, Vec<u8>) {
     };
     // A row in a sample of pieces also costs its two lengths, about a byte and a half.
     let pieces_size = (sampled_size + sampled.len() * 3 / 2) * rows / sampled.len().max(1);
-    // Beyond this many distinct values, their text and the codes cannot be smaller.
-    let distinct_max = (rows / 4).max(255);
-    if let Some(texts) = collect_texts(row_groups, distinct_max) {
+    if let Some(texts) = texts {
         let code_bits = texts.len().next_power_of_two().trailing_zeros() as usize;
         let size = texts.text_bytes() + 4 * texts.len() + rows * code_bits / 8;
-        if texts.len() <= 255 || size * 100 <= pieces_size * DICTIONARY_SIZE_PERCENT {
+        if size * 100 <= pieces_size * DICTIONARY_SIZE_PERCENT {
             return with_dictionary(texts, Encoding::FrameOfReference);
         }
     }

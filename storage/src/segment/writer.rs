@@ -19,6 +19,7 @@ use crate::encoding::{ColumnChunk, ColumnEncoder, Encoding, SharedColumn};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::io::{EncodingAim, Io, write_file_whole};
+use crate::parallel::for_columns;
 use crate::schema::{Column, TableSchema};
 use crate::statistics::{ColumnStatistics, SegmentInfo};
 use crate::verify::Place;
@@ -49,22 +50,18 @@ pub fn write_segment(
         let source = ErrorKind::AlreadyExists.into();
         return Err(Error::Io { action: "create", path: path.to_owned(), source });
     }
-    let encoded = schema
-        .columns
-        .par_iter()
-        .enumerate()
-        .map(|(position, column)| {
-            let row_groups = cut_column(batches, position, row_count)?;
-            let encoded = EncodedColumn::encode(column, &row_groups, io.traits().encoding);
-            for row_group in verified_row_groups(id, row_groups.len()) {
-                encoded.verify(row_group, &row_groups[row_group]).map_err(|reason| {
-                    let place = Place::Chunk { column: column.id, row_group };
-                    Error::Corrupt { path: path.to_owned(), place, reason }
-                })?;
-            }
-            Ok(encoded)
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let encoded = for_columns(row_count, schema.columns.len(), |position| {
+        let column = &schema.columns[position];
+        let row_groups = cut_column(batches, position, row_count)?;
+        let encoded = EncodedColumn::encode(column, &row_groups, io.traits().encoding);
+        for row_group in verified_row_groups(id, row_groups.len()) {
+            encoded.verify(row_group, &row_groups[row_group]).map_err(|reason| {
+                let place = Place::Chunk { column: column.id, row_group };
+                Error::Corrupt { path: path.to_owned(), place, reason }
+            })?;
+        }
+        Ok(encoded)
+    })?;
     let (parts, info) = lay_out(id, row_count as u64, encoded);
     write_file_whole(io, path, parts.iter().map(Vec::as_slice))?;
     Ok(info)
