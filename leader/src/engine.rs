@@ -15,7 +15,7 @@ use compute::memory::{MemoryLimits, runtime_env};
 use compute::object_storage::ObjectStorage;
 use compute::query_threads::QueryThreads;
 use compute::scrub::scrub;
-use compute::{Node, SliceTable, TableVersion};
+use compute::{Deletions, Node, SliceTable, TableVersion};
 use datafusion::common::runtime::JoinSet;
 use faults::{Defect, Place};
 use parking_lot::Mutex;
@@ -263,21 +263,36 @@ impl Engine {
         SliceTable::new(Arc::new(version), self.cluster.home())
     }
 
-    /// What the node needs to know of a table.
+    /// What the node needs to know of a table that it reads.
     pub fn table_version(&self, entry: &TableEntry) -> TableVersion {
+        TableVersion {
+            arrow_schema: marked_schema(entry),
+            slices: entry
+                .slices
+                .iter()
+                .map(|slice| slice.iter().map(Arc::clone).collect())
+                .collect(),
+            deletions: Arc::clone(&entry.deletions),
+            ..self.write_version(entry)
+        }
+    }
+
+    /// What the node needs to know of a table to which it writes rows: not which ones it has, however
+    /// many segments these are in.
+    pub fn write_version(&self, entry: &TableEntry) -> TableVersion {
         TableVersion {
             table: entry.id,
             name: entry.name.clone(),
             schema: Arc::new(entry.table_schema()),
-            arrow_schema: marked_schema(entry),
+            arrow_schema: entry.arrow_schema(),
             distribution: match entry.distribution {
                 DistributionStyle::Even => compute::Distribution::Even,
                 DistributionStyle::All => compute::Distribution::All,
                 DistributionStyle::Key(position) => compute::Distribution::Key(position),
             },
             placement_fingerprint: entry.placement_fingerprint,
-            slices: entry.slices.clone(),
-            deletions: Arc::clone(&entry.deletions),
+            slices: vec![Vec::new(); entry.slices.len()],
+            deletions: Deletions::default(),
         }
     }
 }

@@ -95,10 +95,10 @@ async fn rewrite(
     goal: RewriteGoal,
     gives_way: bool,
 ) -> Result<Vec<NewSegments>> {
-    let segments = entry.slices.get(slice.0 as usize).map_or(&[][..], Vec::as_slice);
-    if segments.is_empty() {
+    let Some(segments) = entry.slices.get(slice.0 as usize).filter(|slice| !slice.is_empty())
+    else {
         return Ok(Vec::new());
-    }
+    };
     let first = engine.transactions.reserve_segment_ids(SEGMENTS_PER_TASK).await?;
     let with_vector = segments.iter().map(|segment| {
         let vector = entry.deletions.get(&segment.id).map(Arc::clone);

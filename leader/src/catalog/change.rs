@@ -1,6 +1,7 @@
 //! What a transaction changes in the catalog. A commit applies its changes to the latest snapshot
 //! and writes them to the log, all or none.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use compute::Deletions;
@@ -11,8 +12,8 @@ use storage::statistics::SegmentInfo;
 
 use super::dependency::{ForeignKey, is_needed};
 use super::{
-    Commented, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableEntry,
-    UserEntry,
+    Commented, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, SegmentList, Snapshot,
+    TableEntry, UserEntry,
 };
 use crate::error::{Error, Result, code};
 
@@ -259,7 +260,7 @@ impl Snapshot {
 
     fn place(&mut self, id: TableId, style: DistributionStyle) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
-        let is_empty = entry.slices.iter().all(Vec::is_empty);
+        let is_empty = entry.slices.iter().all(SegmentList::is_empty);
         // A table never goes back to every node: rows that lie elsewhere would not be read there.
         let fits = match (entry.distribution, style) {
             (before, after) if before == after => true,
@@ -282,22 +283,27 @@ impl Snapshot {
 
     fn truncate(&mut self, id: TableId) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
-        entry.slices.iter_mut().for_each(Vec::clear);
+        entry.slices.iter_mut().for_each(SegmentList::clear);
         entry.deletions = Deletions::default();
         Ok(())
     }
 
     fn delete_rows(&mut self, id: TableId, deletions: &[Deletion]) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
+        let mut gone: BTreeMap<SliceId, HashSet<SegmentId>> = BTreeMap::new();
         for deletion in deletions {
-            let segment = deletion.segment.id;
-            check_unchanged(entry, deletion.slice, segment, deletion.base.as_ref())?;
+            let (slice, segment) = (deletion.slice, deletion.segment.id);
+            let is_there = has_segment(entry, slice, segment);
+            check_unchanged(entry, is_there, segment, deletion.base.as_ref())?;
             match &deletion.vector {
                 Some(vector) => {
                     Arc::make_mut(&mut entry.deletions).insert(segment, Arc::clone(vector));
                 }
-                None => remove_segment(entry, deletion.slice, segment),
+                None => drop(gone.entry(slice).or_default().insert(segment)),
             }
+        }
+        for (slice, segments) in &gone {
+            remove_segments(entry, *slice, segments);
         }
         Ok(())
     }
@@ -305,10 +311,15 @@ impl Snapshot {
     fn rewrite(&mut self, id: TableId, rewritten: &[Rewritten]) -> Result<()> {
         let entry = Arc::make_mut(self.tables.get_mut(&id).ok_or_else(dropped_meanwhile)?);
         for Rewritten { slice, sources, segments } in rewritten {
+            // These may be thousands of small ones.
+            let known = entry.slices.get(slice.0 as usize).into_iter().flatten();
+            let known: HashSet<SegmentId> = known.map(|segment| segment.id).collect();
+            let mut gone = HashSet::with_capacity(sources.len());
             for (source, vector) in sources {
-                check_unchanged(entry, *slice, source.id, vector.as_ref())?;
-                remove_segment(entry, *slice, source.id);
+                let is_there = known.contains(&source.id) && gone.insert(source.id);
+                check_unchanged(entry, is_there, source.id, vector.as_ref())?;
             }
+            remove_segments(entry, *slice, &gone);
             entry.slices[slice.0 as usize].extend(segments.iter().map(Arc::clone));
         }
         Ok(())
@@ -331,15 +342,18 @@ fn check_not_null(entry: &TableEntry, after: &TableEntry) -> Result<()> {
     Ok(())
 }
 
+fn has_segment(entry: &TableEntry, slice: SliceId, segment: SegmentId) -> bool {
+    let segments = entry.slices.get(slice.0 as usize);
+    segments.is_some_and(|segments| segments.iter().any(|known| known.id == segment))
+}
+
 /// The segment is there, with this vector and no other: what was decided by it still holds.
 fn check_unchanged(
     entry: &TableEntry,
-    slice: SliceId,
+    is_there: bool,
     segment: SegmentId,
     vector: Option<&Arc<DeletionVectorInfo>>,
 ) -> Result<()> {
-    let segments = entry.slices.get(slice.0 as usize);
-    let is_there = segments.is_some_and(|segments| segments.iter().any(|s| s.id == segment));
     let found = entry.deletions.get(&segment).map(|vector| vector.id);
     if is_there && found == vector.map(|vector| vector.id) {
         return Ok(());
@@ -347,9 +361,11 @@ fn check_unchanged(
     Err(Error::Conflict { table: entry.id, other: None })
 }
 
-fn remove_segment(entry: &mut TableEntry, slice: SliceId, id: SegmentId) {
-    entry.slices[slice.0 as usize].retain(|segment| segment.id != id);
-    Arc::make_mut(&mut entry.deletions).remove(&id);
+fn remove_segments(entry: &mut TableEntry, slice: SliceId, gone: &HashSet<SegmentId>) {
+    entry.slices[slice.0 as usize].retain(|segment| !gone.contains(&segment.id));
+    if entry.deletions.keys().any(|segment| gone.contains(segment)) {
+        Arc::make_mut(&mut entry.deletions).retain(|segment, _| !gone.contains(segment));
+    }
 }
 
 /// The schema of a statement does not exist.

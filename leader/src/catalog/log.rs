@@ -28,8 +28,8 @@ use storage::statistics::SegmentInfo;
 use digest::Digests;
 
 use super::{
-    Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, Snapshot, TableColumn, TableEntry,
-    constraint,
+    Change, Deletion, DistributionStyle, Rewritten, SchemaEntry, SegmentList, Snapshot,
+    TableColumn, TableEntry, constraint,
 };
 use crate::error::{Error, Result, is_full};
 
@@ -399,7 +399,7 @@ impl CatalogLog {
                 constraints: constraint::from_json(&row.get::<_, String>(7)?, columns.len())?,
                 columns,
                 placement_fingerprint: row.get::<_, i64>(9)?.cast_unsigned(),
-                slices: vec![Vec::new(); slices as usize],
+                slices: vec![SegmentList::new(); slices as usize],
                 deletions: Deletions::default(),
                 numbers_taken: natural(row.get(10)?)?,
             };

@@ -10,6 +10,7 @@ pub mod constraint;
 pub mod dependency;
 pub mod log;
 mod role;
+pub mod segment_list;
 pub mod system;
 pub mod table;
 pub mod user;
@@ -22,6 +23,7 @@ use storage::ids::TableId;
 pub use change::{Change, Definition, Deletion, Rewritten};
 pub use comment::Commented;
 pub use role::RoleEntry;
+pub use segment_list::SegmentList;
 pub use table::{DistributionStyle, TableColumn, TableEntry};
 pub use user::{GroupEntry, UserEntry};
 

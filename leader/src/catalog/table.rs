@@ -12,6 +12,7 @@ use storage::sort_order::SortedRows;
 use storage::statistics::SegmentInfo;
 
 use super::constraint::ConstraintEntry;
+use super::segment_list::SegmentList;
 use crate::error::{Error, Result};
 
 /// Where the rows of a table live.
@@ -69,7 +70,7 @@ pub struct TableEntry {
     pub placement_fingerprint: u64,
     /// By slice of the cluster. A DISTSTYLE ALL table is all in the first, of which every node has a
     /// copy.
-    pub slices: Vec<Vec<Arc<SegmentInfo>>>,
+    pub slices: Vec<SegmentList>,
     /// The deletion vectors of segments with deleted rows.
     pub deletions: Deletions,
     /// Numbers below it are taken, for the values of identity columns; rows that are gone had theirs.
@@ -142,7 +143,7 @@ impl TableEntry {
     /// ([`SortedRows::estimate`]); `None` without a sort key.
     pub fn sorted_rows(&self) -> Option<Vec<SortedRows>> {
         let key = self.columns.get(*self.sort_key.first()?)?.id;
-        let of_slice = |slice: &Vec<Arc<SegmentInfo>>| {
+        let of_slice = |slice: &SegmentList| {
             let known = slice.iter().map(|segment| (segment.column(key), self.live_rows(segment)));
             SortedRows::estimate(&known.collect::<Vec<_>>())
         };

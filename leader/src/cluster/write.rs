@@ -101,7 +101,7 @@ pub(crate) async fn replace(
     let ids = segment_range(first.0, tasks);
     let mut undo = nodes.undo(entry.id, ids.clone());
     let end = WriteEnd {
-        version: Arc::new(engine.table_version(entry)),
+        version: Arc::new(engine.write_version(entry)),
         first_segment: first.0,
         turn: nodes.next_turn(),
         replaces,

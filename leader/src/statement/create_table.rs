@@ -13,7 +13,7 @@ use storage::schema::EncodeName;
 use super::command;
 use crate::catalog::change::dropped_meanwhile;
 use crate::catalog::constraint::{ConstraintEntry, ConstraintKind, Referenced};
-use crate::catalog::{Change, DistributionStyle, TableColumn, TableEntry};
+use crate::catalog::{Change, DistributionStyle, SegmentList, TableColumn, TableEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result, code};
 use crate::pgwire::backend::Execution;
@@ -233,7 +233,7 @@ pub(super) fn finish_entry(
         entry.distribution = unplaced(engine);
     }
     entry.placement_fingerprint = compute::placement::fingerprint();
-    entry.slices = vec![Vec::new(); engine.cluster.layout().slices()];
+    entry.slices = vec![SegmentList::new(); engine.cluster.layout().slices()];
     entry.deletions = Deletions::default();
     Ok(())
 }

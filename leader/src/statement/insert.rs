@@ -149,7 +149,7 @@ pub(super) async fn write_segments(
 pub(super) fn write_target(engine: &Engine, node: &Node, entry: &TableEntry) -> WriteTarget {
     let transactions = Arc::clone(&engine.transactions);
     WriteTarget {
-        version: Arc::new(engine.table_version(entry)),
+        version: Arc::new(engine.write_version(entry)),
         slices: node.own_slices(),
         new_segment_id: Arc::new(move || transactions.new_segment_id()),
     }

@@ -12,7 +12,7 @@ use storage::ids::SliceId;
 use storage::statistics::SegmentInfo;
 
 use crate::catalog::constraint::ConstraintKind;
-use crate::catalog::{DistributionStyle, TableEntry};
+use crate::catalog::{DistributionStyle, SegmentList, TableEntry};
 
 /// Rows and bytes on disk that every node may have a copy of.
 const SMALL_ROWS_MAX: u64 = 100_000;
@@ -30,7 +30,7 @@ pub(super) fn before_write(entry: &Arc<TableEntry>, is_large: bool) -> Arc<Table
     }
     let mut placed = TableEntry::clone(entry);
     placed.distribution = match declared_key(entry) {
-        Some(position) if entry.slices.iter().all(Vec::is_empty) => {
+        Some(position) if entry.slices.iter().all(SegmentList::is_empty) => {
             DistributionStyle::Key(position)
         }
         Some(_) | None => DistributionStyle::Even,
@@ -88,7 +88,7 @@ mod tests {
         TableEntry {
             is_automatic: true,
             distribution: DistributionStyle::All,
-            slices: vec![Vec::new(); 4],
+            slices: vec![SegmentList::new(); 4],
             ..empty_entry()
         }
     }

@@ -14,7 +14,7 @@ use storage::schema::EncodeName;
 use super::change_rows::row_count;
 use super::create_table::{encode_name, unplaced};
 use super::insert;
-use crate::catalog::{Change, Definition, DistributionStyle, TableEntry};
+use crate::catalog::{Change, Definition, DistributionStyle, SegmentList, TableEntry};
 use crate::error::{Error, Result, code};
 use crate::session::Session;
 use new_rows::{NewRows, ROWS_AT_ONCE_MAX};
@@ -46,7 +46,7 @@ pub(super) async fn run(
     let mut rows = ahead.unwrap_or_else(|| NewRows::new(&engine, &entry, &next, false));
     rows.write(session, &entry).await?;
     let gone = rows.gone(session, &entry).await?;
-    next.slices.iter_mut().for_each(Vec::clear);
+    next.slices.iter_mut().for_each(SegmentList::clear);
     next.deletions = compute::Deletions::default();
     let transaction = session.transaction()?;
     transaction.change(Change::Truncate(entry.id))?;

@@ -10,7 +10,7 @@ use storage::ids::{SegmentId, TableId};
 use storage::statistics::SegmentInfo;
 
 use super::vacuum;
-use crate::catalog::TableEntry;
+use crate::catalog::{SegmentList, TableEntry};
 use crate::engine::Engine;
 
 /// Fewer deleted rows than this are left alone.
@@ -134,7 +134,7 @@ fn goal(table: &TableEntry) -> Option<RewriteGoal> {
     let has_deleted = deleted >= DELETED_ROWS_MIN
         && u128::from(live) * 100 < u128::from(stored) * u128::from(LIVE_PERCENT);
     let has_waste = has_deleted || has_dropped_columns(table);
-    let small = |segments: &Vec<_>| {
+    let small = |segments: &SegmentList| {
         let is_small = |s: &&Arc<SegmentInfo>| s.row_count < SMALL_SEGMENT_ROWS;
         segments.iter().filter(is_small).count()
     };
@@ -213,7 +213,7 @@ mod tests {
 
     fn table(segments: &[(u64, u64)]) -> TableEntry {
         let mut table = empty_table();
-        table.slices = vec![Vec::new()];
+        table.slices = vec![SegmentList::new()];
         for ((rows, deleted), id) in segments.iter().zip(1..) {
             let id = SegmentId(id);
             let info = SegmentInfo {

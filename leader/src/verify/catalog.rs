@@ -7,8 +7,8 @@ use std::path::Path;
 use compute::layout::Layout;
 use compute::service::CatalogCopy;
 
-use crate::catalog::Snapshot;
 use crate::catalog::log::{CatalogLog, rebuild, wal};
+use crate::catalog::{SegmentList, Snapshot};
 use crate::cluster::restore::log_record;
 use crate::error::{Error, Result, chain};
 
@@ -98,7 +98,7 @@ impl CatalogFile {
         let (mut tables, mut segments, mut vectors) = (0, 0, 0);
         for table in self.snapshot.tables() {
             tables += 1;
-            segments += table.slices.iter().map(Vec::len).sum::<usize>();
+            segments += table.slices.iter().map(SegmentList::len).sum::<usize>();
             vectors += table.deletions.len();
         }
         format!("{tables} tables, {segments} segments, {vectors} deletion vectors")

@@ -19,8 +19,8 @@ use storage::statistics::SegmentInfo;
 
 use super::*;
 use crate::catalog::{
-    Change, Deletion, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, Snapshot, TableColumn,
-    TableEntry, UserEntry,
+    Change, Deletion, DistributionStyle, GroupEntry, RoleEntry, SchemaEntry, SegmentList, Snapshot,
+    TableColumn, TableEntry, UserEntry,
 };
 
 pub(super) const TABLE: TableId = TableId(7);
@@ -169,7 +169,7 @@ fn entry() -> TableEntry {
         sort_key: vec![],
         constraints: vec![],
         placement_fingerprint: 0,
-        slices: vec![Vec::new(); 2],
+        slices: vec![SegmentList::new(); 2],
         deletions: Deletions::default(),
         numbers_taken: 0,
     }

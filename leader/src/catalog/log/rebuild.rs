@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::catalog::log::{COUNT_WRITE, NextIds, SCHEMA, SCHEMA_OF_USERS};
     use crate::catalog::{
-        Change, DistributionStyle, GroupEntry, SchemaEntry, TableEntry, UserEntry,
+        Change, DistributionStyle, GroupEntry, SchemaEntry, SegmentList, TableEntry, UserEntry,
     };
 
     fn next(number: u32) -> NextIds {
@@ -95,7 +95,7 @@ mod tests {
             sort_key: vec![],
             constraints: vec![],
             placement_fingerprint: u64::MAX,
-            slices: vec![vec![]; 2],
+            slices: vec![SegmentList::new(); 2],
             deletions: Default::default(),
             numbers_taken: 0,
         }))

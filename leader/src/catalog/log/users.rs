@@ -184,7 +184,7 @@ mod tests {
     const NEXT: NextIds = NextIds { xid: 9, oid: 200_000, segment: 1 };
 
     fn commit(log: &mut CatalogLog, xid: u64, changes: &[Change]) {
-        log.commit(Xid(xid), changes, NEXT).unwrap();
+        log.commit(&[(Xid(xid), changes)], NEXT).unwrap();
     }
 
     #[test]

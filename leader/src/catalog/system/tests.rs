@@ -20,7 +20,8 @@ use super::provider::SystemTableProvider;
 use super::{SystemCatalog, table, types};
 use crate::catalog::constraint::{ConstraintEntry, ConstraintKind};
 use crate::catalog::{
-    Change, DistributionStyle, SchemaEntry, Snapshot, TableColumn, TableEntry, UserEntry,
+    Change, DistributionStyle, SchemaEntry, SegmentList, Snapshot, TableColumn, TableEntry,
+    UserEntry,
 };
 use crate::pgwire::types::WireType;
 
@@ -197,7 +198,7 @@ fn catalog() -> SystemCatalog {
             kind: ConstraintKind::PrimaryKey,
         }],
         placement_fingerprint: 0,
-        slices: vec![Vec::new()],
+        slices: vec![SegmentList::new()],
         deletions: Default::default(),
         numbers_taken: 0,
     };

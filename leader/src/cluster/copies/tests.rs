@@ -12,7 +12,7 @@ use storage::ids::{DeletionVectorId, SliceId, TableId};
 use storage::statistics::SegmentInfo;
 
 use super::*;
-use crate::catalog::DistributionStyle;
+use crate::catalog::{DistributionStyle, SegmentList};
 
 const TABLE: TableId = TableId(1);
 const EVERYWHERE: TableId = TableId(2);
@@ -37,7 +37,7 @@ fn table(id: TableId, layout: Layout) -> TableEntry {
         is_automatic: false,
         constraints: Vec::new(),
         placement_fingerprint: 0,
-        slices: vec![Vec::new(); layout.slices()],
+        slices: vec![SegmentList::new(); layout.slices()],
         deletions: Default::default(),
         numbers_taken: 0,
     }
@@ -215,7 +215,7 @@ impl World {
         let deletes = self.random.random_bool(0.4);
         let tables = self.committed.lock();
         let entry = tables.iter().find(|entry| entry.id == table).unwrap();
-        match entry.slices[slice.0 as usize].last() {
+        match entry.slices[slice.0 as usize].iter().last() {
             Some(segment) if deletes => FileInfo::Deletions(Arc::new(DeletionVectorInfo {
                 id: DeletionVectorId(self.next_id),
                 segment: segment.id,
@@ -308,7 +308,7 @@ impl World {
         let at = self.random.random_range(0..2);
         let mut tables = self.committed.lock();
         let table = Arc::make_mut(&mut tables[at]);
-        table.slices.iter_mut().for_each(Vec::clear);
+        table.slices.iter_mut().for_each(SegmentList::clear);
         Arc::make_mut(&mut table.deletions).clear();
     }
 

@@ -27,7 +27,7 @@ use storage::schema::EncodeName;
 use storage::statistics::SegmentInfo;
 use wlm::QueryKind;
 
-use crate::catalog::{TableColumn, TableEntry};
+use crate::catalog::{SegmentList, TableColumn, TableEntry};
 use crate::cluster::Replaced;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -108,7 +108,7 @@ impl NewRows {
     /// Writes the rows of all segments that were not read yet.
     pub(super) async fn write(&mut self, session: &mut Session, latest: &TableEntry) -> Result<()> {
         let unread = Arc::new(self.unread(latest));
-        if unread.slices.iter().all(Vec::is_empty) {
+        if unread.slices.iter().all(SegmentList::is_empty) {
             return Ok(());
         }
         let (engine, rows) = (Arc::clone(&self.engine), Arc::clone(&unread));
@@ -229,7 +229,7 @@ impl NewRows {
 /// The table without rows.
 fn empty(entry: &TableEntry) -> TableEntry {
     let mut empty = TableEntry::clone(entry);
-    empty.slices.iter_mut().for_each(Vec::clear);
+    empty.slices.iter_mut().for_each(SegmentList::clear);
     empty.deletions = Deletions::default();
     empty
 }

@@ -10,7 +10,7 @@ use crate::catalog::system::column::{Kind, int4, nullable, text};
 use crate::catalog::system::relation::Relation;
 use crate::catalog::system::types::{encoding_code, encoding_name};
 use crate::catalog::system::value::Value;
-use crate::catalog::{DistributionStyle, TableEntry};
+use crate::catalog::{DistributionStyle, SegmentList, TableEntry};
 use sql::types::SqlType;
 
 /// Bytes of a block, in which Redshift counts.
@@ -50,7 +50,7 @@ pub(super) const TABLE: SystemTable = SystemTable {
 fn rows(catalog: &SystemCatalog, rows: &mut Rows) {
     for relation in catalog.relations() {
         let Relation::User(entry) = &relation else { continue };
-        if entry.slices.iter().all(Vec::is_empty) {
+        if entry.slices.iter().all(SegmentList::is_empty) {
             continue;
         }
         let segments = || entry.slices.iter().flatten();
