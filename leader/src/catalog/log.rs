@@ -1,6 +1,6 @@
 //! The catalog on disk: one SQLite file, synchronous FULL. A commit is one SQLite transaction that
-//! writes the changes and the commit record; when it returns, the commit is durable, and before
-//! that nothing of it is visible. The file is read only at start.
+//! writes the changes and the commit record, or those of several transactions; when it returns, it is
+//! durable, and before that nothing of it is visible. The file is read only at start.
 
 mod comments;
 mod digest;
@@ -256,28 +256,49 @@ impl CatalogLog {
         Ok(count > 0)
     }
 
-    /// Makes the changes of a transaction durable, all or none.
-    pub fn commit(&mut self, xid: Xid, changes: &[Change], next: NextIds) -> Result<LogRecord> {
-        let mut changes = changes;
+    /// Makes the changes of transactions durable, all of them or none.
+    pub fn commit(
+        &mut self,
+        transactions: &[(Xid, &[Change])],
+        next: NextIds,
+    ) -> Result<LogRecord> {
+        let mut transactions = transactions.to_vec();
         if faults::planted(Defect::SplitCommit)
-            && let [first, rest @ ..] = changes
+            && let Some((xid, changes)) = transactions.first_mut()
+            && let [first, rest @ ..] = *changes
         {
-            self.write(|writer| write_change(writer, xid, first))?;
-            changes = rest;
+            self.write(|writer| write_change(writer, *xid, first))?;
+            *changes = rest;
         }
         self.write(|writer| {
-            for change in changes {
-                write_change(writer, xid, change)?;
-            }
             // Not as a default of the table: copies shall have the same.
             let now: String = writer
                 .transaction
                 .prepare_cached("SELECT datetime('now')")?
                 .query_row([], |row| row.get(0))?;
-            let sql = "INSERT INTO commit_record (xid, committed_at) VALUES (?1, ?2)";
-            writer.run(sql, params![integer(xid.0)?, now])?;
+            for (xid, changes) in &transactions {
+                for change in *changes {
+                    write_change(writer, *xid, change)?;
+                }
+                let sql = "INSERT INTO commit_record (xid, committed_at) VALUES (?1, ?2)";
+                writer.run(sql, params![integer(xid.0)?, now])?;
+            }
             write_next_ids(writer, next)
         })
+    }
+
+    /// Leaves space for so many pages more than there are.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, more: i64) -> Result<()> {
+        let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        let pages = self.connection.pragma_query_value(None, "page_count", count)?;
+        Ok(self.connection.pragma_update(None, "max_page_count", pages + more)?)
+    }
+
+    /// Lets every write fail.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) -> Result<()> {
+        Ok(self.connection.pragma_update(None, "query_only", "ON")?)
     }
 
     /// Makes durable that ids below these are taken.

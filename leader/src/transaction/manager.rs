@@ -1,5 +1,7 @@
 //! The one place where commits happen: the latest snapshot, the catalog log, the ids, the locks.
 
+mod commit;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,9 +15,11 @@ use storage::ids::{DeletionVectorId, SegmentId, SliceId, TableId, Xid};
 use storage::statistics::SegmentInfo;
 use tokio::sync::OwnedMutexGuard;
 
+use self::commit::CommitLine;
+pub(super) use self::commit::PendingChanges;
 use super::garbage::{Garbage, SegmentFiles};
 use super::isolation::{ReadSet, TableHistories, TableHistory};
-use super::lock::{HeldLocks, LockTable, Owner};
+use super::lock::{LockTable, Owner};
 use super::numbers::RowNumbers;
 use super::{Start, Transaction};
 use crate::catalog::log::{CatalogLog, LogRecord, NextIds};
@@ -62,8 +66,9 @@ impl std::fmt::Debug for Time {
 pub struct TransactionManager {
     time: Time,
     latest: RwLock<Arc<Snapshot>>,
-    /// Held over a whole commit: commits are one after another.
+    /// Held over a whole commit: those that are not taken together are one after another.
     log: Mutex<CatalogLog>,
+    line: CommitLine,
     next_xid: AtomicU64,
     next_oid: AtomicU32,
     next_segment: AtomicU64,
@@ -87,38 +92,6 @@ pub struct TransactionManager {
     fenced: AtomicBool,
 }
 
-/// Changes on their way to the log. Dropped before they got there, what they wrote is removed.
-pub(super) struct PendingChanges {
-    manager: Arc<TransactionManager>,
-    changes: Vec<Change>,
-    reads: ReadSet,
-    /// Goes when the commit has come to its end.
-    _deleting: Option<OwnedMutexGuard<()>>,
-    /// The transaction's own, which go then too.
-    _locks: HeldLocks,
-}
-
-impl PendingChanges {
-    /// The changes of a transaction, with what must still be true for them to count, and with what
-    /// it holds.
-    pub(super) fn new(
-        manager: &Arc<TransactionManager>,
-        changes: Vec<Change>,
-        reads: ReadSet,
-        locks: HeldLocks,
-        deleting: Option<OwnedMutexGuard<()>>,
-    ) -> Self {
-        let manager = Arc::clone(manager);
-        Self { manager, changes, reads, _deleting: deleting, _locks: locks }
-    }
-}
-
-impl Drop for PendingChanges {
-    fn drop(&mut self) {
-        self.manager.discard(std::mem::take(&mut self.changes));
-    }
-}
-
 impl TransactionManager {
     /// A manager that continues from what the log holds.
     pub fn new(
@@ -132,6 +105,7 @@ impl TransactionManager {
             time: Time(clock),
             latest: RwLock::new(Arc::new(snapshot)),
             log: Mutex::new(log),
+            line: CommitLine::default(),
             next_xid: AtomicU64::new(next.xid),
             next_oid: AtomicU32::new(next.oid),
             next_segment: AtomicU64::new(next.segment),
@@ -329,17 +303,6 @@ impl TransactionManager {
         }
     }
 
-    /// Makes changes durable and then visible. When it fails, nothing of them is visible. Once
-    /// begun it runs to its end, whether or not the caller waits.
-    pub(super) async fn commit(self: &Arc<Self>, xid: Xid, pending: PendingChanges) -> Result<()> {
-        if faults::planted(Defect::AcknowledgeBeforeCommit) {
-            std::thread::spawn(move || commit_blocking(xid, pending));
-            return Ok(());
-        }
-        let task = SpawnedTask::spawn_blocking(move || commit_blocking(xid, pending));
-        task.join().await.map_err(|e| Error::Internal(format!("commit did not end: {e}")))?
-    }
-
     /// Removes the files that the changes of a transaction would have made visible.
     pub(crate) fn discard(&self, changes: Vec<Change>) {
         let latest = self.snapshot();
@@ -412,8 +375,12 @@ impl TransactionManager {
         }
     }
 
+    fn is_replaced(&self) -> bool {
+        self.copies.as_ref().is_some_and(|copies| copies.is_replaced())
+    }
+
     fn check_not_replaced(&self) -> Result<()> {
-        if self.copies.as_ref().is_some_and(|copies| copies.is_replaced()) {
+        if self.is_replaced() {
             self.fenced.store(true, Ordering::Relaxed);
             let message = "another leader has taken over the cluster";
             return Err(Error::statement(code::CANNOT_CONNECT_NOW, message));
@@ -516,76 +483,4 @@ impl FilesOf {
 /// Whether the catalog could not be written for want of space.
 pub(crate) fn is_full(error: &Error) -> bool {
     matches!(error, Error::Catalog(error) if crate::error::is_full(error))
-}
-
-/// Whether the catalog could not be synced.
-fn is_unsynced(error: &Error) -> bool {
-    matches!(error, Error::Catalog(error) if crate::error::is_unsynced(error))
-}
-
-fn commit_blocking(xid: Xid, mut pending: PendingChanges) -> Result<()> {
-    let manager = Arc::clone(&pending.manager);
-    let mut log = manager.log.lock();
-    if manager.is_fenced() {
-        return Err(Error::Fenced);
-    }
-    manager.check_not_replaced()?;
-    // The log is held: what is true now is so until this commit.
-    manager.check_reads(&pending.reads)?;
-    let before = manager.snapshot();
-    let mut after = Snapshot::clone(&before);
-    after.advance();
-    for change in &pending.changes {
-        after.apply(change)?;
-    }
-    faults::point(Place::CommitBegun);
-    if faults::planted(Defect::PublishBeforeLog) {
-        *manager.latest.write() = Arc::new(after.clone());
-    }
-    let written = log.commit(xid, &pending.changes, manager.next_ids());
-    // From here on the segments belong to the log, or nobody knows: they must stay.
-    let changes = std::mem::take(&mut pending.changes);
-    match written {
-        // It is durable here; whoever waits is told when it is elsewhere too.
-        Ok(record) => {
-            faults::point(Place::CommitLogged);
-            manager.copy(&mut log, &record);
-            faults::point(Place::CommitCopied);
-        }
-        Err(error) if is_full(&error) && matches!(log.has_committed(xid), Ok(false)) => {
-            // The disk is full, and SQLite has rolled back: all is as it was.
-            pending.changes = changes;
-            return Err(error);
-        }
-        Err(error) => {
-            tracing::error!(xid = xid.0, %error, "commit could not be written; no more writes");
-            manager.fenced.store(true, Ordering::Relaxed);
-            // A commit that was written and not synced is found by a restart, or is not.
-            let is_gone = !is_unsynced(&error) && matches!(log.has_committed(xid), Ok(false));
-            return Err(if is_gone { error } else { Error::CommitInDoubt(Box::new(error)) });
-        }
-    }
-    // Whoever was replaced while it copied must not say that it has committed.
-    manager.check_not_replaced()?;
-    // Before the new snapshot is there, so that at any time what may be read is in one or the other.
-    let takes_away = |change: &Change| matches!(change, Change::DropTable(_) | Change::Truncate(_));
-    if changes.iter().any(takes_away) {
-        manager.collect_never_seen(&after, &changes);
-    }
-    for change in &changes {
-        manager.collect(&before, &after, change);
-        if let Change::DeleteRows(table, _) | Change::Rewrite(table, _) = change {
-            manager.deleters.lock().insert(*table, xid);
-        }
-        if let Change::DropTable(table) = change {
-            manager.numbers.forget(*table);
-        }
-    }
-    manager.histories.lock().enter(&after, xid, &changes, manager.now_us());
-    *manager.latest.write() = Arc::new(after);
-    faults::point(Place::CommitPublished);
-    drop(log);
-    drop((before, changes));
-    manager.sweep_garbage();
-    Ok(())
 }

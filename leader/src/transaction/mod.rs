@@ -3,11 +3,12 @@
 //! The rules that hold now:
 //!
 //! 1. A transaction reads one snapshot, taken at its first statement, plus its own changes.
-//! 2. A writer holds a lock of each table it changes until it ends: INSERT, COPY and DDL alone,
-//!    DELETE and UPDATE beside each other ([`lock`]). When the first statement of a transaction is a
+//! 2. A writer holds a lock of each table it changes until it ends: DDL alone, INSERT, COPY, DELETE and
+//!    UPDATE beside each other ([`lock`]). When the first statement of a transaction is a
 //!    write, its snapshot is taken after the wait for the lock.
 //! 3. COMMIT applies the transaction's changes to the latest snapshot (not to its own), writes
-//!    them to the catalog log in one SQLite transaction, and only then publishes. Rows added by
+//!    them to the catalog log in one SQLite transaction, which others may share ([`manager`]), and
+//!    only then publishes. Rows added by
 //!    others meanwhile stay; a name taken or a table dropped meanwhile is an error, and nothing
 //!    of the transaction remains.
 //! 4. ROLLBACK forgets the changes; files that were written for them are removed.
@@ -403,6 +404,9 @@ impl Transaction {
         let deleting = self.bring_up_to_date().await?;
         faults::point(Place::WriteDurable);
         let changes = std::mem::take(&mut self.changes);
+        // The view holds the segments too: if the commit fails, their files can go.
+        self.view = Arc::default();
+        self.savepoints.clear();
         // The commit goes on if nobody waits for it any more, and nobody else may have the rows before.
         let locks = self.locks.hand_over();
         let manager = Arc::clone(&self.manager);

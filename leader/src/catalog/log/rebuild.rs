@@ -121,7 +121,7 @@ mod tests {
                 Change::PutGroup(group, None),
                 Change::PutParameter("p'".into(), Some(format!("{{\"n\": {number}}}"))),
             ];
-            log.commit(Xid(u64::from(number)), &changes, next(number)).unwrap()
+            log.commit(&[(Xid(u64::from(number)), &changes)], next(number)).unwrap()
         });
         records.collect()
     }
@@ -145,15 +145,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut log = CatalogLog::open(&directory.path().join("catalog.sqlite")).unwrap();
         let schema = SchemaEntry { oid: 1, name: "it's".into(), owner: "o".into() };
-        log.commit(Xid(1), &[Change::CreateSchema(schema)], next(1)).unwrap();
+        log.commit(&[(Xid(1), &[Change::CreateSchema(schema)])], next(1)).unwrap();
         fill(&mut log, 2..10);
         assert_eq!(log.number().unwrap(), 9);
         let image = log.image().unwrap();
         let mut records = fill(&mut log, 10..20);
         // The owner of the schema gets another name, one of its group goes, and a parameter.
         let owner = UserEntry { oid: 30, name: "o".into(), ..UserEntry::default() };
-        records
-            .push(log.commit(Xid(97), &[Change::PutUser(owner.clone(), None)], next(21)).unwrap());
+        records.push(
+            log.commit(&[(Xid(97), &[Change::PutUser(owner.clone(), None)])], next(21)).unwrap(),
+        );
         let renamed = UserEntry { name: "it's p".into(), ..owner.clone() };
         let changes = [
             Change::PutUser(renamed, Some(owner)),
@@ -161,9 +162,9 @@ mod tests {
             Change::DropGroup(105),
             Change::PutParameter("p'".into(), None),
         ];
-        records.push(log.commit(Xid(98), &changes, next(22)).unwrap());
+        records.push(log.commit(&[(Xid(98), &changes)], next(22)).unwrap());
         let dropped = [Change::DropTable(TableId(3)), Change::Truncate(TableId(4))];
-        records.push(log.commit(Xid(99), &dropped, next(50)).unwrap());
+        records.push(log.commit(&[(Xid(99), &dropped)], next(50)).unwrap());
         records.push(log.note_next_ids(next(60)).unwrap());
         let path = directory.path().join("again.sqlite");
         rebuild(&path, &image, &records).unwrap();
@@ -214,7 +215,7 @@ mod tests {
         let mut log = CatalogLog::open(&directory.path().join("catalog.sqlite")).unwrap();
         let image = log.image().unwrap();
         let schema = SchemaEntry { oid: 1, name: "it's".into(), owner: "o".into() };
-        log.commit(Xid(1), &[Change::CreateSchema(schema)], next(1)).unwrap();
+        log.commit(&[(Xid(1), &[Change::CreateSchema(schema)])], next(1)).unwrap();
         let records = fill(&mut log, 2..6);
         let path = directory.path().join("again.sqlite");
         rebuild(&path, &image, &records).unwrap_err();

@@ -57,7 +57,7 @@ impl Stopped {
         let path = directory.path().join(FILE);
         let mut log = CatalogLog::open(&path).unwrap();
         let next = NextIds { xid: 9, oid: 200_000, segment: 100 };
-        log.commit(Xid(8), &changes_of_a_small_database(), next).unwrap();
+        log.commit(&[(Xid(8), &changes_of_a_small_database())], next).unwrap();
         assert_eq!(log.shape(1, 2).unwrap(), (1, 2));
         log.cluster_id().unwrap();
         drop(log);
@@ -203,13 +203,13 @@ impl Killed {
         let beside = path.with_extension("sqlite-wal");
         let mut log = CatalogLog::open(&path).unwrap();
         let next = |xid| NextIds { xid, oid: 200_000, segment: 100 };
-        log.commit(Xid(8), changes, next(9)).unwrap();
+        log.commit(&[(Xid(8), changes)], next(9)).unwrap();
         // All of this is in the file itself.
         drop(log);
         let mut log = CatalogLog::open(&path).unwrap();
         for xid in 10..12 {
             let change = Change::TakeNumbers(TABLE, xid);
-            log.commit(Xid(xid), &[change], next(xid + 1)).unwrap();
+            log.commit(&[(Xid(xid), &[change])], next(xid + 1)).unwrap();
         }
         Self { file: fs::read(&path).unwrap(), log: fs::read(&beside).unwrap() }
     }
