@@ -26,6 +26,7 @@
 
 mod disk;
 mod full_disk;
+mod inserter;
 mod model;
 #[path = "../support/object_store.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite, which uses all of it")]

@@ -13,6 +13,7 @@ use tokio_postgres::Client;
 
 use crate::Tally;
 use crate::disk::Disk;
+use crate::inserter::{INSERTED, INSERTERS, Inserted, insert};
 use crate::model::{Model, SHARED, Table};
 use crate::object_store::ObjectStore;
 use crate::server::{Server, kill};
@@ -51,6 +52,7 @@ pub(crate) struct Victim {
     keys: Arc<str>,
     random: StdRng,
     told: Vec<Told>,
+    inserted: Vec<Inserted>,
     seen: BTreeMap<usize, i64>,
     is_made: bool,
     /// When a node was killed while the others went on.
@@ -79,6 +81,7 @@ impl Victim {
             keys: store.keys().into(),
             random: StdRng::seed_from_u64(seed),
             told: Vec::new(),
+            inserted: Vec::new(),
             seen: BTreeMap::new(),
             is_made: false,
             killed: None,
@@ -179,7 +182,9 @@ impl Victim {
         let client = self.client().await?;
         let mut sql = format!(
             "DROP TABLE IF EXISTS {SHARED}; DROP TABLE IF EXISTS progress;
+             DROP TABLE IF EXISTS {INSERTED};
              CREATE TABLE {SHARED} (w int, n bigint, v bigint, s varchar(20)) DISTSTYLE EVEN;
+             CREATE TABLE {INSERTED} (w int, n bigint) DISTSTYLE EVEN;
              CREATE TABLE progress (w int, step bigint) DISTSTYLE ALL;"
         );
         for worker in 0..WORKERS {
@@ -188,6 +193,7 @@ impl Victim {
             model.tables.insert(SHARED.to_owned(), Table::default());
             self.told.push(Told::new(model, 0));
         }
+        self.inserted.resize_with(INSERTERS, Inserted::default);
         client.batch_execute(&sql).await.map_err(|error| format!("{error:?}"))?;
         self.is_made = true;
         Ok(())
@@ -216,6 +222,14 @@ impl Victim {
             };
             workers.push(tokio::spawn(worker.run(address.clone(), Arc::clone(&shared))));
         }
+        let mut inserters = Vec::new();
+        if self.random.random_range(0..3) == 0 {
+            for (inserter, told) in self.inserted.iter().enumerate() {
+                let (address, shared) = (address.clone(), Arc::clone(&shared));
+                let run = insert(inserter, told.acknowledged, address, shared);
+                inserters.push(tokio::spawn(run));
+            }
+        }
         let observer = tokio::spawn(observe(address, Arc::clone(&shared)));
         let place = if armed { self.wait_for_place().await } else { self.wait_at_random().await };
         let node_died = place.is_some() && self.server.is_alive();
@@ -241,11 +255,18 @@ impl Victim {
             told.push(worker.await.map_err(|error| format!("a worker failed: {error}"))?);
         }
         let observed = observer.await.map_err(|error| format!("the observer failed: {error}"))?;
+        for (inserter, known) in inserters.into_iter().zip(&mut self.inserted) {
+            *known = inserter.await.map_err(|error| format!("an inserter failed: {error}"))?;
+        }
         let troubles = told.iter_mut().flat_map(|told| std::mem::take(&mut told.troubles));
+        let troubles =
+            troubles.chain(self.inserted.iter_mut().filter_map(|told| told.trouble.take()));
         // The clock of a file's times ticks slowly.
         let too_early = |(when, _): &(SystemTime, String)| *when + CLOCK_TICK < died;
         let early = troubles.chain(observed.trouble).find(too_early).map(|(_, trouble)| trouble);
         let complaints = told.iter_mut().filter_map(|told| told.complaint.take());
+        let complaints =
+            complaints.chain(self.inserted.iter_mut().filter_map(|told| told.complaint.take()));
         if let Some(complaint) = complaints.chain(observed.complaint).chain(early).next() {
             return Err(complaint);
         }
@@ -374,6 +395,13 @@ impl Victim {
                     }
                     return Err(text);
                 }
+            }
+        }
+        for (inserter, told) in self.inserted.iter_mut().enumerate() {
+            match told.compare(&client, inserter).await? {
+                Some(true) => tally.done += 1,
+                Some(false) => tally.undone += 1,
+                None => {}
             }
         }
         let (counted, read) = shared_rows(&client).await?;

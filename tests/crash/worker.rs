@@ -49,7 +49,7 @@ impl Told {
 }
 
 /// How a statement failed.
-enum Failure {
+pub(crate) enum Failure {
     /// The server said so: SQLSTATE and message.
     Refused(String, String),
     /// The connection is gone.
@@ -148,17 +148,17 @@ impl Worker {
 }
 
 /// Losing against another transaction.
-fn is_conflict(code: &str, message: &str) -> bool {
+pub(crate) fn is_conflict(code: &str, message: &str) -> bool {
     code == "40P01" || (code, message) == ("XX000", "1023")
 }
 
 /// Whether the server says that nobody knows what has become of what was asked: the disk failed under
 /// the commit, or another leader has taken over. Every other error means that nothing of it is there.
-fn is_unclear(code: &str) -> bool {
+pub(crate) fn is_unclear(code: &str) -> bool {
     matches!(code, "08007" | "57P03")
 }
 
-async fn ask(client: &Client, sql: &str) -> Result<(), Failure> {
+pub(crate) async fn ask(client: &Client, sql: &str) -> Result<(), Failure> {
     match tokio::time::timeout(ANSWER_WITHIN, client.batch_execute(sql)).await {
         Ok(asked) => Ok(asked?),
         Err(_) => Err(Failure::Hangs),
@@ -282,7 +282,8 @@ async fn columns(client: &Client, name: &str) -> Result<Vec<String>, String> {
     Ok(described.columns().iter().map(|column| column.name().to_owned()).collect())
 }
 
-fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+/// A number in a text.
+pub(crate) fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
