@@ -138,23 +138,28 @@ impl Fixture {
         transaction
     }
 
-    /// Has transactions stand in line, in this order, while the log is held; then their results.
+    /// Has transactions stand in line, in this order, while the log is held; then their results, and
+    /// how often the log was written.
     async fn commit_together(&self, transactions: Vec<Transaction>) -> (Vec<Result<()>>, u64) {
-        let (mut running, log) = (Vec::new(), self.manager.log.lock());
-        let before = log.number().unwrap();
-        for (position, transaction) in transactions.into_iter().enumerate() {
-            let running_one: JoinHandle<_> = tokio::spawn(transaction.commit());
-            while self.manager.line.0.lock().len() <= position {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            running.push(running_one);
-        }
-        drop(log);
+        let (running, before) = self.have_in_line(transactions);
         let mut results = Vec::new();
         for running in running {
             results.push(running.await.unwrap());
         }
         (results, self.manager.log.lock().number().unwrap() - before)
+    }
+
+    /// Lets transactions commit once all stand in line; the number of the last write before that.
+    fn have_in_line(&self, transactions: Vec<Transaction>) -> (Vec<JoinHandle<Result<()>>>, u64) {
+        let log = self.manager.log.lock();
+        let mut running = Vec::new();
+        for transaction in transactions {
+            running.push(tokio::spawn(transaction.commit()));
+            while self.manager.line.0.lock().len() < running.len() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        (running, log.number().unwrap())
     }
 
     fn segments(&self, table: TableId) -> Vec<u64> {
