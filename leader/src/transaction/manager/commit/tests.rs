@@ -1,3 +1,5 @@
+//! Commits that stand in line together, and what goes wrong with them.
+
 use std::time::Duration;
 
 use async_trait::async_trait;
