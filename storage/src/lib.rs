@@ -64,7 +64,7 @@ pub mod error;
 pub mod ids;
 pub mod io;
 pub mod little_endian;
-mod parallel;
+pub mod parallel;
 pub mod predicate;
 pub mod rewrite;
 pub mod row_set;

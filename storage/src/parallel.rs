@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 
-/// Columns of fewer rows are done before another thread is awake.
-const ROWS_PARALLEL_MIN: usize = 1024;
+/// Columns of fewer rows are sorted and encoded before another thread is awake: no other is asked.
+pub const ROWS_PARALLEL_MIN: usize = 1024;
 
 /// Does the work for the columns 0 to `columns` - 1 of so many rows; the results in this order. With
 /// few rows no other thread is asked, all of which may be busy with large ones.

@@ -24,7 +24,7 @@ pub(crate) struct Inserted {
     pub(crate) is_unclear: bool,
     /// What should not have happened, whenever it did.
     pub(crate) complaint: Option<String>,
-    /// What is right only once something has died: when it happened, and what.
+    /// The first that is right only once something has died: when it happened, and what.
     pub(crate) trouble: Option<(SystemTime, String)>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn insert(
     let client = match connect(&address).await {
         Ok(client) => client,
         Err(error) => {
-            told.trouble = Some((SystemTime::now(), format!("no session: {error}")));
+            told.note(format!("no session: {error}"));
             return told;
         }
     };
@@ -54,14 +54,13 @@ pub(crate) async fn insert(
                 continue;
             }
             Err(Failure::Gone) => {
-                told.trouble = Some((SystemTime::now(), format!("a session ended: {sql}")));
+                told.note(format!("a session ended: {sql}"));
                 told.is_unclear = true;
             }
             Err(Failure::Hangs) => told.complaint = Some(format!("no answer to {sql}")),
             Err(Failure::Refused(code, message)) => {
                 if !is_conflict(&code, &message) {
-                    let text = format!("{code} {message}: {sql}");
-                    told.trouble = Some((SystemTime::now(), text));
+                    told.note(format!("{code} {message}: {sql}"));
                 }
                 told.is_unclear = is_unclear(&code);
                 if !told.is_unclear {
@@ -75,6 +74,11 @@ pub(crate) async fn insert(
 }
 
 impl Inserted {
+    /// The first trouble is the one that may have come too early.
+    fn note(&mut self, trouble: String) {
+        self.trouble.get_or_insert_with(|| (SystemTime::now(), trouble));
+    }
+
     /// Compares what is there with what was told; what is there is what the next round begins with.
     /// Whether the row whose end it did not know is there, if there was one.
     ///

@@ -2,7 +2,9 @@
 //!
 //! Sorting and encoding run on rayon's threads, off the async runtime, while the input goes on. A
 //! segment of a few rows is written by a thread of its own: nearly all of that is waiting for the
-//! disk, for which there are not enough of rayon's when many sessions insert. The list of files of a write is shared with its running jobs: whoever lets go of it last, the write
+//! disk, for which there are not enough of rayon's when many sessions insert.
+//!
+//! The list of files of a write is shared with its running jobs: whoever lets go of it last, the write
 //! or a job that was still running when the write was dropped, removes the files, unless the write
 //! was finished.
 
@@ -15,6 +17,7 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use parking_lot::Mutex;
 use storage::ids::{SegmentId, SliceId};
 use storage::io::Io;
+use storage::parallel::ROWS_PARALLEL_MIN;
 use storage::segment::write_segment;
 use storage::sort::sort_rows;
 use storage::statistics::SegmentInfo;
@@ -29,8 +32,6 @@ use crate::plan::guard::panicked;
 
 /// Segments of one slice that are sorted, encoded and written at the same time.
 const SEGMENTS_IN_FLIGHT: usize = 2;
-/// Fewer rows are sorted and encoded sooner than written.
-const SMALL_ROWS: usize = 1024;
 
 /// Turns buffered rows into segments.
 pub(super) struct Flusher {
@@ -78,7 +79,7 @@ impl Flusher {
         };
         let (sender, written) = oneshot::channel();
         self.running.lock().push(Running { slice, written });
-        let is_small = job.row_count() < SMALL_ROWS;
+        let is_small = job.row_count() < ROWS_PARALLEL_MIN;
         let work = move || {
             let run = AssertUnwindSafe(|| job.run());
             let written = catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&panic)));
@@ -86,6 +87,7 @@ impl Flusher {
             let _ = sender.send(written);
         };
         if is_small {
+            // It goes on if nobody waits any more, as on rayon's threads.
             drop(Handle::current().spawn_blocking(work));
         } else {
             rayon::spawn(work);

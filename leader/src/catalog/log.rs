@@ -262,13 +262,12 @@ impl CatalogLog {
         transactions: &[(Xid, &[Change])],
         next: NextIds,
     ) -> Result<LogRecord> {
-        let mut transactions = transactions.to_vec();
+        let mut written_apart = 0;
         if faults::planted(Defect::SplitCommit)
-            && let Some((xid, changes)) = transactions.first_mut()
-            && let [first, rest @ ..] = *changes
+            && let [(xid, [first, ..]), ..] = transactions
         {
             self.write(|writer| write_change(writer, *xid, first))?;
-            *changes = rest;
+            written_apart = 1;
         }
         self.write(|writer| {
             // Not as a default of the table: copies shall have the same.
@@ -276,8 +275,8 @@ impl CatalogLog {
                 .transaction
                 .prepare_cached("SELECT datetime('now')")?
                 .query_row([], |row| row.get(0))?;
-            for (xid, changes) in &transactions {
-                for change in *changes {
+            for (xid, changes) in transactions {
+                for change in changes.iter().skip(std::mem::take(&mut written_apart)) {
                     write_change(writer, *xid, change)?;
                 }
                 let sql = "INSERT INTO commit_record (xid, committed_at) VALUES (?1, ?2)";

@@ -100,26 +100,9 @@ impl Commit {
 
     /// Whether it may be taken with others.
     fn only_adds(&self) -> bool {
-        self.changes().iter().all(|change| match change {
-            Change::AddSegments(..) | Change::TakeNumbers(..) => true,
-            Change::CreateSchema(_)
-            | Change::DropSchema(_)
-            | Change::CreateTable(_)
-            | Change::Define(..)
-            | Change::DropTable(_)
-            | Change::PutComment(..)
-            | Change::Place(..)
-            | Change::Truncate(_)
-            | Change::DeleteRows(..)
-            | Change::Rewrite(..)
-            | Change::PutUser(..)
-            | Change::DropUser(_)
-            | Change::PutGroup(..)
-            | Change::DropGroup(_)
-            | Change::PutRole(..)
-            | Change::DropRole(_)
-            | Change::PutParameter(..) => false,
-        })
+        let adds =
+            |change: &Change| matches!(change, Change::AddSegments(..) | Change::TakeNumbers(..));
+        self.changes().iter().all(adds)
     }
 }
 
@@ -213,16 +196,16 @@ fn next_of(before: &Snapshot) -> Snapshot {
 type Ended = (Commit, Result<()>);
 
 /// A thread that serves the line once.
-struct Server {
+struct Committer {
     manager: Arc<TransactionManager>,
     has_begun: bool,
 }
 
-impl Server {
+impl Committer {
     fn start(manager: &Arc<TransactionManager>) {
-        let server = Self { manager: Arc::clone(manager), has_begun: false };
+        let committer = Self { manager: Arc::clone(manager), has_begun: false };
         #[expect(clippy::disallowed_methods, reason = "it serves all that stand in line")]
-        tokio::task::spawn_blocking(move || server.serve());
+        tokio::task::spawn_blocking(move || committer.serve());
     }
 
     fn serve(mut self) {
@@ -243,7 +226,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Committer {
     fn drop(&mut self) {
         if !self.has_begun {
             // The runtime is going down: whoever waits hears that nobody comes.
@@ -278,7 +261,7 @@ impl TransactionManager {
     ) -> Result<()> {
         let (told, hears) = oneshot::channel();
         if self.line.enter(Commit { xid, pending, goes_alone: false, told }) {
-            Server::start(self);
+            Committer::start(self);
         }
         if faults::planted(Defect::AcknowledgeBeforeCommit) {
             return Ok(());
